@@ -96,7 +96,7 @@ VERDICTS: Final[Mapping[Verdict, tuple[str, str]]] = {
 """What each verdict means, and what Parler does."""
 REASONS: Final[Mapping[str, str]] = {
     "no_host": "nobody has measured the records of this host",
-    "version": "the host is another release than those that were measured",
+    "version": "the host is another release than those that were measured, or tells nobody which release it is",
     "no_record": "the host has no folder of records, or ended without having written the answer into one",
     "unwatched": "the system let nobody watch the folder, or the watching was ended",
     "timeout": "no proof came in ten minutes",
@@ -160,6 +160,8 @@ NOTES: Final[Mapping[str, str]] = {
     "droid": "",
     "cline-cli": "Writes an answer down before it cuts it: an answer of 7,500 characters or more is `unknown`, and "
     "everything is while `CLINE_MESSAGE_BUILDER_MAX_TOOL_RESULT_CHARS` is set.",
+    "kimi": "Tells nobody which release it is: its servers are told 0.0.0 of every release. So all is `unknown`, as "
+    "`version`, although its record would prove as much as the others do.",
 }
 """What a person should know of a host's record."""
 

@@ -337,6 +337,9 @@ def _agree_to_watch(ctx: Context, hosts: list[Host], args: Namespace) -> list[Ho
     if above := agent_host_above():
         # Under one user this is a speed bump, as for every decision that is the person's.
         raise ParlerError("needs_person", f"This was started by an agent host ({above}).")
+    for host in wanted:
+        if host.sight is not None and host.sight.anonymous:
+            ctx.out.note(f"{host.name} tells nobody which release it is, so what it records proves nothing yet.")
     if args.yes:
         return wanted
     words = " ".join(["parler connect", *args.hosts, "--sight", "--yes"])

@@ -144,8 +144,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     fits ends every proof in its file as `unknown`: so a host that begins to record something new is believed nothing.
     Entries of one conversation have the same at each of `conversation`. `version` leads to the host's version in the
     entry of a result, or in a document as a whole. `clients` is what a host says of its version in `clientInfo` where
-    that is not the release: then the record has to say the release. `blinded_by` are environment variables of the host
-    with which it gives its model something else than its record says: where one is set, nothing is proved.
+    that is not the release: then the record has to say the release. `anonymous` says of a host that it tells its
+    release in neither place, so that nothing is proved of whatever release runs. `blinded_by` are environment variables
+    of the host with which it gives its model something else than its record says: where one is set, nothing is proved.
     """
 
     versions: tuple[str, ...]
@@ -157,6 +158,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     call_meta: str = ""
     version: Path = ""
     clients: tuple[str, ...] = ()
+    anonymous: bool = False
     blinded_by: tuple[str, ...] = ()
     conversation: tuple[Path, ...] = ()
     chain: Chain | None = None

@@ -102,7 +102,8 @@ class HostSight:
         record = self._records.get(host)
         if record is None:
             return "no_host"
-        return "" if version in (record.clients or record.versions) else "version"
+        known = version in (record.clients or record.versions) and not record.anonymous
+        return "" if known else "version"
 
     def variables(self, host: str) -> tuple[str, ...]:
         record = self._records.get(host)

@@ -690,6 +690,16 @@ def test_records_are_watched_of_hosts_that_are_named_and_were_measured(shell: Sh
     assert watched(Home(shell.home / ".parler")) == frozenset()
 
 
+@pytest.mark.usefixtures("_nobody_above")
+def test_a_person_is_told_that_a_host_which_tells_nobody_its_release_proves_nothing(
+    shell: Shell, library: Library
+) -> None:
+    ran = shell.run("connect", "kimi", "codex", "--sight", "--yes")
+    said = " ".join(ran.stderr.split())
+    assert "Kimi Code tells nobody which release it is, so what it records proves nothing yet." in said
+    assert "Codex tells nobody" not in said
+
+
 def test_an_agent_host_turns_no_watching_on(shell: Shell, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("parlerd.cli.team.agent_host_above", lambda: "codex")
     ran = shell.run("connect", "codex", "--sight", "--yes", "--json")

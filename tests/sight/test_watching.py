@@ -306,6 +306,14 @@ async def test_with_a_variable_that_makes_the_record_worthless_nothing_is_proved
 # -- why nothing can be seen -----------------------------------------------------------------------------------
 
 
+@virtually
+async def test_of_a_host_that_tells_nobody_its_release_nothing_is_proved_in_whatever_release(folder: Path) -> None:
+    async with running(folder, msgspec.structs.replace(RECORD, anonymous=True)) as scene:
+        assert scene.sight.offers("host", "1") == "version"
+        expects(await scene.begin(), 1)
+        assert scene.verdicts == [(1, "unknown", "version")]
+
+
 @pytest.mark.parametrize(
     ("host", "version", "reason"), [("other", "1", "no_host"), ("host", "2", "version"), ("host", "", "version")]
 )

@@ -17,6 +17,7 @@ import struct
 import subprocess
 import termios
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,8 @@ INTERRUPT: Final = "\x03"
 _ROWS: Final = 50
 _COLUMNS: Final = 160
 _LOOK_S: Final = 0.05
+_DRAWS_S: Final = 0.7
+"""For a line to be drawn, on a busy machine."""
 _ASKED: Final[Mapping[bytes, bytes]] = {
     b"\x1b[6n": b"\x1b[1;1R",
     b"\x1b[?6n": b"\x1b[?1;1R",
@@ -71,6 +74,22 @@ class Terminal:
         """Press these keys. Does nothing when the program is gone."""
         with contextlib.suppress(OSError):
             os.write(self._master, keys.encode())
+
+    def enters(self, words: str) -> None:
+        """Type a line, and press Enter when the program had the time to draw the line: some take keys that come at once
+        for a paste."""
+        self.types(words)
+        time.sleep(_DRAWS_S)
+        self.types(ENTER)
+
+    def shows(self, words: str, limit_s: float) -> bool:
+        """Whether the program prints that in time. Words that a program draws one by one are no use here."""
+        deadline = time.monotonic() + limit_s
+        while words not in self.printed:
+            if time.monotonic() > deadline or self.child.poll() is not None:
+                return False
+            time.sleep(_LOOK_S)
+        return True
 
     @property
     def printed(self) -> str:

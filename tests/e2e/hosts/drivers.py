@@ -11,6 +11,7 @@ with the release in `programs`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,7 @@ _SUMMARISES: Final = (
     "Here is the conversation so far:",
     "Please create a detailed summary of the conversation so far.",
     "Please summarize the following conversation:",
+    "You are about to run out of context. Create a handoff summary",
     "You are performing a CONTEXT CHECKPOINT COMPACTION.",
     "You are the component that summarizes",
     "Your task is to produce a faithful, concise summary",
@@ -56,6 +58,8 @@ class Driver:
     program: str
     tool: str = "mcp__parler__{}"
     """What a model of this host calls our tool."""
+    asks: str = ""
+    """What this host prints at a terminal when it can be asked, where no word of its command line is a first prompt."""
 
     @property
     def host(self) -> str:
@@ -92,7 +96,8 @@ class Driver:
         return self.words(prompt)
 
     def terminal(self, prompt: str) -> Sequence[str]:
-        """A run at a terminal, with a first prompt. None for a host that was never seen at work there."""
+        """A run at a terminal, with a first prompt, where the command line can have one. None for a host that was never
+        seen at work there."""
         del prompt
         raise NotImplementedError
 
@@ -451,6 +456,7 @@ context_window = 200000
 
 class Kimi(Driver):
     program = "kimi"
+    asks = "No session yet"
 
     def files(self, url: str, folder: Path) -> Files:
         del url, folder
@@ -471,6 +477,16 @@ class Kimi(Driver):
     def again(self, prompt: str, home: Path) -> Sequence[str]:
         del home
         return ("--continue", "-p", prompt)
+
+    def terminal(self, prompt: str) -> Sequence[str]:
+        del prompt
+        return ("--auto",)
+
+    def terminal_files(self, home: Path, folder: Path) -> Files:
+        del home
+        name = f"wd_{folder.name}_{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+        trusted = {"root": str(folder), "trustedAt": 1_796_000_000_000}
+        return {f".kimi-code/workspace-trust/{name}": json.dumps(trusted)}
 
     def text(self, result: str) -> str:
         # It says first how long the call took.

@@ -129,6 +129,9 @@ class Seat:
         for path, text in self.driver.terminal_files(self._sandbox.somebody.user, self.folder).items():
             self._sandbox.writes(path, text)
         with at_a_terminal(words, self.folder, environment) as terminal:
+            if self.driver.asks:
+                assert terminal.shows(self.driver.asks, LIMIT_S), terminal.printed[-_SHOWN:]
+                terminal.enters(prompt)
             yield terminal
 
     def plays(self, talk: Talk, word: str = "") -> None:

@@ -8,14 +8,17 @@ true (`truth`).
 
 from __future__ import annotations
 
+import os
 import queue
 import random
+import signal
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import msgspec
+import psutil
 
 from configs.hosts import find_host
 from parlerd.core.judge import Answer, Judge
@@ -26,15 +29,20 @@ from tests.e2e.hosts.seat import Run, Seat, Talk, seated
 from tests.e2e.hosts.sight.samples import entries
 from tests.e2e.hosts.sight.truth import Outcome, Seen
 from tests.support.dialects.blocks import Block, calls
-from tests.support.processes import Somebody, until
+from tests.support.processes import Somebody, environment_of, until
 from tests.support.reader import next_read
 from tests.support.terminal import Terminal
 
 SETTLES_S: Final = 10.0
 """How long a verdict may take after the last thing that a host did. A verdict comes half a second after the host's own
 flush, and no host was seen to flush later than 0.3 s after a reply; the rest is for a busy machine."""
+NOTHING_S: Final = 3.0
+"""How long what was not shown may still become something else than pending: in some hosts it stays so for minutes, and
+what would be said to be shown is said as soon as the rest."""
 LIMIT_S: Final = 120.0
 """For one thing that a host is about to do. The slowest one takes 40 s to begin on two busy cores."""
+STAYS_S: Final = 8.0
+"""How long something of a host may outlive its window. By themselves all are gone in half a second, or stay."""
 _LOOK_S: Final = 0.05
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 Said = tuple[str, str]
@@ -131,36 +139,44 @@ class Bench:
     def asks(self, terminal: Terminal, words: str) -> None:
         """Type that at the host's prompt, and wait for the model's next answer."""
         before = len(self.seat.model.exchanges)
-        self.types(terminal, words)
+        terminal.enters(words)
         if not self.waits_for(lambda: any(each.replied and each.turn for each in self.seat.model.exchanges[before:])):
             raise NotThere(f"{self.driver.program}: nothing was asked after {words!r}")
         self.settles()
-
-    def types(self, terminal: Terminal, words: str) -> None:
-        """Type that at the host's prompt, and press Enter when the host has drawn it."""
-        terminal.types(words)
-        time.sleep(0.7)
-        terminal.types("\r")
 
     def settles(self) -> None:
         """Let the host write down what was just said: nothing tells when it has."""
         time.sleep(1.5)
 
     def ends_shims(self) -> None:
-        """Wait until the host's shim is gone, so that the next run has one of its own."""
+        """Wait until the host's shim is gone, so that the next run has one of its own. What of the host outlives its
+        window for long is ended: Cline's hub does when its window was killed before the hub knew of the window."""
+        if not self.waits_for(lambda: not self.person.shims(self.driver.host), STAYS_S):
+            for pid in self.person.shims(self.driver.host):
+                parent = psutil.Process(pid).ppid()
+                if (environment_of(parent) or {}).get("HOME") == str(self.person.user):
+                    os.kill(parent, signal.SIGKILL)
         until(lambda: not self.person.shims(self.driver.host), "end of the shim")
 
     # -- what is said ------------------------------------------------------------------------------------------
 
-    def told(self, reader: str = "") -> dict[str, Said]:
+    def told(self, reader: str = "", window: str = "") -> dict[str, Said]:
         """What Parler says of each message, when it has made up its mind or had the time for it: of that reader, or of
-        whoever got farthest."""
-        deadline = time.monotonic() + SETTLES_S
-        now = self._told(reader)
-        while any(verdict == "pending" for verdict, _ in now.values()) and time.monotonic() < deadline:
-            time.sleep(_LOOK_S)
+        whoever got farthest. A `window` says whose model was shown what."""
+        seen = self._seen(window)
+        shown = {id for id, text in self.sent.items() if seen.holds(text)}
+        began = time.monotonic()
+        while True:
             now = self._told(reader)
-        return now
+            waits = {id for id, (verdict, _) in now.items() if verdict == "pending"}
+            spent = time.monotonic() - began
+            if not waits or spent > SETTLES_S or (spent > NOTHING_S and not waits & shown):
+                return now
+            time.sleep(_LOOK_S)
+
+    def _seen(self, window: str) -> Seen:
+        exchanges = [each for each in self.seat.model.exchanges if window in "\n".join(each.request.users)]
+        return Seen(exchanges, self.driver.is_summary, self.driver.text)
 
     def _told(self, reader: str) -> dict[str, Said]:
         found: dict[str, Said] = {}
@@ -195,13 +211,14 @@ class Bench:
         if not self.windows:
             return self.outcomes(case, self.told())
         return [
-            each for window, reader in self.windows.items() for each in self.outcomes(case, self.told(reader), window)
+            each
+            for window, reader in self.windows.items()
+            for each in self.outcomes(case, self.told(reader, window), window)
         ]
 
     def outcomes(self, case: str, said: dict[str, Said], window: str = "") -> list[Outcome]:
         """Every message of this case with what is true of it, where the user said the word of a window."""
-        exchanges = [each for each in self.seat.model.exchanges if window in "\n".join(each.request.users)]
-        seen = Seen(exchanges, self.driver.is_summary, self.driver.text)
+        seen = self._seen(window)
         return [
             Outcome(self.driver.host, case, len(text), seen.holds(text), *said[id]) for id, text in self.sent.items()
         ]

@@ -6,8 +6,11 @@ nothing, because the same is asked of all of them.
 
 from __future__ import annotations
 
+import os
 import queue
 import re
+import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -36,7 +39,7 @@ _SUMMARY: Final = (
 _FULL: Final = 1_000_000
 """Tokens with which a host finds its conversation too long."""
 _YOU: Final = re.compile(r"You are (\S+) in ")
-_CLEARS: Final = {"codex": "/new", "opencode": "/new", "kilo": "/new", "grok": "/new"}
+_CLEARS: Final = {"codex": "/new", "opencode": "/new", "kilo": "/new", "grok": "/new", "kimi": "/new"}
 _STOPS: Final = {
     "grok": (INTERRUPT,),
     "copilot": (ESCAPE, ESCAPE),
@@ -55,8 +58,10 @@ _CUTS: Final[dict[str, Variables]] = {
     "cline": {"CLINE_MESSAGE_BUILDER_MAX_TOOL_RESULT_CHARS": "3000"},
 }
 """Variables that let a host cut what Parler takes for short enough."""
-_MOVED: Final = {"claude": "CLAUDE_CONFIG_DIR", "codex": "CODEX_HOME"}
-_AT_A_TERMINAL: Final = ("claude", "codex", "gemini", "opencode", "qwen", "copilot", "cline", "kilo", "grok")
+_MOVED: Final = {"claude": "CLAUDE_CONFIG_DIR", "codex": "CODEX_HOME", "kimi": "KIMI_CODE_HOME"}
+_FOLDERS: Final = {"kimi": ".kimi-code"}
+"""Where a host keeps everything, where that is not its program's name with a dot."""
+_AT_A_TERMINAL: Final = ("claude", "codex", "gemini", "opencode", "qwen", "copilot", "cline", "kilo", "grok", "kimi")
 """droid wants its maker's server for that."""
 
 
@@ -191,9 +196,6 @@ def _daemon_is_killed(bench: Bench, kill: Callable[[], None]) -> None:
 
 
 def _shim_is_killed(bench: Bench, kill: Callable[[], None]) -> None:
-    import os
-    import signal
-
     del kill
     for pid in bench.person.shims(bench.driver.host):
         os.kill(pid, signal.SIGKILL)
@@ -301,7 +303,7 @@ def _stopped_after(bench: Bench) -> None:
 
 def _compact(bench: Bench, terminal: Terminal) -> None:
     before = len(bench.seat.model.exchanges)
-    bench.types(terminal, _COMPACTS.get(bench.driver.program, "/compact"))
+    terminal.enters(_COMPACTS.get(bench.driver.program, "/compact"))
     if not bench.waits_for(lambda: any(each.replied for each in bench.seat.model.exchanges[before:]), 40.0):
         raise NotThere(f"{bench.driver.program} makes no summary")
     bench.settles()
@@ -433,7 +435,7 @@ def _cleared(bench: Bench) -> None:
         if not bench.waits_for(lambda: bool(bench.seat.heard)):
             raise AssertionError("it did not begin")
         bench.settles()
-        bench.types(terminal, _CLEARS.get(bench.driver.program, "/clear"))
+        terminal.enters(_CLEARS.get(bench.driver.program, "/clear"))
         time.sleep(2.0)
         bench.asks(terminal, "Next please.")
         bench.waits_for(lambda: bench.seat.finished, 10.0)
@@ -453,14 +455,13 @@ def _not_recorded(bench: Bench) -> None:
 
 def _moved(bench: Bench) -> None:
     """The host keeps everything in another folder. Parler's entry is where it was, and is moved along."""
-    import shutil
-
     home, program = bench.person.user, bench.driver.program
     bench.sends_many(MANY // 4)
-    there = home / "elsewhere"
-    shutil.copytree(home / f".{program}", there, dirs_exist_ok=True) if (
-        home / f".{program}"
-    ).exists() else there.mkdir()
+    there, usual = home / "elsewhere", home / _FOLDERS.get(program, f".{program}")
+    if usual.exists():
+        shutil.copytree(usual, there)
+    else:
+        there.mkdir()
     if program == "claude":
         shutil.copy(home / ".claude.json", there / ".claude.json")
     variables: Variables = {_MOVED[program]: str(there)}
