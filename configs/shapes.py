@@ -109,8 +109,15 @@ def parts_in_rows(versions: tuple[str, ...], folders: tuple[str, ...], files: tu
                 has=(Test("message.error.name", ("MessageAbortedError",)),),
                 verdict="not_shown",
                 reason="cancelled",
+                then="stays",
             ),
-            Ending(name="failed message", has=(Test("message.error"),), verdict="not_shown", reason="failed_request"),
+            Ending(
+                name="failed message",
+                has=(Test("message.error"),),
+                verdict="not_shown",
+                reason="failed_request",
+                then="stays",
+            ),
         ),
         harmless=(
             Kind(name="user", has=(Test("message.role", ("user",)),)),

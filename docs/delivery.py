@@ -75,8 +75,13 @@ into the one field that the host's model gets, and keeps the verdict. Parler sto
 
 A marker in the record proves nothing yet: hosts write an answer down before they send the request that carries the
 answer, and the request may fail. So two entries are needed: **the answer**, whole, in the field that the model gets,
-and after it **a reply of the model** in the same conversation, with no compaction, rollback, stop or failure between
-them.
+and after it **a reply of the model** in the same conversation, with nothing between them that took the answer out of
+the conversation: no compaction that did not keep it, and no rollback.
+
+Hosts keep most answers that a failed request carried, or that a stopped turn was given: the next request holds them
+again. Parler says `not_shown` at once, so that the message comes again, and watches on for ten minutes. When a later
+reply proves that the message was shown, Parler takes the verdict back and says `shown`; a message that has not come
+again by then does not come again. A verdict never goes the other way.
 
 """
 VERDICTS: Final[Mapping[Verdict, tuple[str, str]]] = {
@@ -88,7 +93,7 @@ VERDICTS: Final[Mapping[Verdict, tuple[str, str]]] = {
         "shows the message again, at most twice",
     ),
     "not_shown": (
-        "the request failed, or somebody stopped the turn or rolled it back",
+        "the request failed, or somebody stopped the turn or rolled it back, and no later reply proves otherwise",
         "shows the message again, at most twice",
     ),
     "unknown": ("nothing was proved", "nothing"),
@@ -106,6 +111,7 @@ REASONS: Final[Mapping[str, str]] = {
     "rotated": "the record was replaced or made shorter",
     "unrecognised": "the record holds an entry of a kind that nobody measured",
     "restarted": "the daemon was restarted while it waited",
+    "compacting": "the host compacted the conversation while its model was asked",
     "begun": "the reader was shown the beginning of a long message, and did not ask for the rest",
     "part": "the reader asked for a part of a long message without the part before",
 }
@@ -113,8 +119,9 @@ REASONS: Final[Mapping[str, str]] = {
 LIMITS: Final = """\
 
 Parler says `shown` of nothing that it cannot prove, and `unknown` wherever it is not sure. What remains: a program that
-runs as you can forge a record; a host may compact a conversation in a way that nobody has seen; and what an update of a
-host changes is only known once the new release was measured.
+runs as you can forge a record; a conversation may go on more than ten minutes after a request of it failed, or its host
+may end before it has written down a reply; a host may compact a conversation in a way that nobody has seen; and what an
+update of a host changes is only known once the new release was measured.
 
 """
 RUN: Final = """\
@@ -143,21 +150,22 @@ The records of these hosts were measured, in these releases. Of every other rele
 """
 NOTES: Final[Mapping[str, str]] = {
     "claude-code": "Writes no record with `--no-session-persistence`. Subagents have records of their own, which are "
-    "watched too. `CLAUDE_CONFIG_DIR` moves the records, and Parler follows.",
+    "watched too. It says what it keeps of a conversation that it compacts. `CLAUDE_CONFIG_DIR` moves the records, and "
+    "Parler follows.",
     "codex": "Writes no record with `--ephemeral`. `CODEX_HOME` moves the records, and Parler follows where its entry "
     "names that variable in `env_vars`, as `parler connect codex` writes it: Codex passes it on to no other server.",
     "gemini": "Writes nothing of a request that failed in a run without a terminal, so the verdict comes with the next "
-    "turn or not at all. It writes a conversation again as a whole when somebody resumes it, and what waited then is "
-    "`unknown`.",
+    "turn or not at all. It takes what a stopped turn was given out of the conversation.",
     "opencode": "Its record is a database.",
     "kilo": "Its record is a database.",
     "qwen": "Writes no record with `--chat-recording false`, and nothing of a turn that was stopped: what such a turn "
     "was given stays in the conversation, so the verdict comes with the next reply.",
-    "copilot": "",
+    "copilot": "Compacts a conversation beside its turns, and keeps what came since it began to. Of what came before "
+    "and had no reply when the summary was done it says nothing: that is `unknown`.",
     "grok": "Writes nothing of a request that failed or of a turn that was stopped: what they were given stays in the "
     "conversation, so the verdict comes with the next reply. A compaction replaces the record, and what waited then is "
     "`unknown`.",
-    "droid": "",
+    "droid": "Keeps the end of a conversation that it compacts, and says from where on.",
     "cline-cli": "Writes an answer down before it cuts it: an answer of 7,500 characters or more is `unknown`, and "
     "everything is while `CLINE_MESSAGE_BUILDER_MAX_TOOL_RESULT_CHARS` is set.",
     "kimi": "Tells nobody which release it is: its servers are told 0.0.0 of every release. So all is `unknown`, as "

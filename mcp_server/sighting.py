@@ -44,7 +44,9 @@ faster than it writes its record; of the oldest it stays unknown."""
 MAX_EVIDENCE: Final = 256
 """Characters of what is told of the entries that decided."""
 MAX_QUOTED: Final = 1024
-"""Markers of one conversation that a call quoted, or of which the record proved nothing."""
+"""Markers of one conversation that a call quoted, or of which the record proved nothing or denied something."""
+_Word = tuple[Sighted, str, str]
+"""A verdict, its reason, and its evidence."""
 _WORST: Final[tuple[Sighted, ...]] = ("shown", "quoted", "unknown", "summarised", "not_shown", "cut")
 """A message in parts is the last of these that any of its parts is."""
 
@@ -65,15 +67,24 @@ class Marked:
 @dataclass(slots=True)
 class _Shown:
     """A message as one or several answers show it. `left` are the markers without a verdict, `found` the worst verdict
-    up to now, with its reason and its evidence, `upto` is where the last part ends, and `ends` says that the message
-    ends there. `is_one` says that all of it stands in one answer."""
+    up to now, with its reason and its evidence, `denied` the verdicts that may still turn into `shown`, by marker.
+    `upto` is where the last part ends, and `ends` says that the message ends there. `is_one` says that all of it stands
+    in one answer. `is_told` says that the engine knows a verdict on all of it, `is_denied` that this is one which says
+    that the message was not shown."""
 
     left: set[str] = field(default_factory=set)
-    found: tuple[Sighted, str, str] = ("shown", "reply", "")
+    found: _Word = ("shown", "reply", "")
+    denied: dict[str, _Word] = field(default_factory=dict)
     upto: int = 0
     ends: bool = False
     is_one: bool = False
     is_told: bool = False
+    is_denied: bool = False
+
+    @property
+    def worst(self) -> _Word:
+        """What is to be said of it now."""
+        return max((self.found, *self.denied.values()), key=lambda each: _WORST.index(each[0]))
 
 
 @dataclass(slots=True)
@@ -156,6 +167,8 @@ class Lookout:
         # The messages that were shown in part, by id; and what each marker without a verdict is of.
         self._begun: Bounded[str, _Shown] = Bounded(MAX_MESSAGES)
         self._of: dict[str, tuple[str, _Shown]] = {}
+        # The same of those whose verdict may still turn into `shown`.
+        self._denied: Bounded[str, tuple[str, _Shown]] = Bounded(MAX_QUOTED)
         # The markers that a call of this conversation quoted before their verdict came; and the messages of which the
         # record proved nothing, by the one marker behind them.
         self._quoted: Bounded[str, bool] = Bounded(MAX_QUOTED)
@@ -265,25 +278,39 @@ class Lookout:
         return shown
 
     def found(self, found: Found) -> None:
-        """A verdict came. A second one on a marker is ignored."""
-        id, shown = self._of.pop(found.marker, ("", None))
-        if shown is None:
+        """A verdict came. A second one on a marker is ignored, unless it says that the message was shown after all."""
+        of = self._of.pop(found.marker, None) or self._denied.pop(found.marker, None)
+        if of is None:
             return
+        id, shown = of
         shown.left.discard(found.marker)
-        word: tuple[Sighted, str, str] = found.verdict, found.reason, found.evidence
+        shown.denied.pop(found.marker, None)
+        word: _Word = found.verdict, found.reason, found.evidence
+        stays = found.stays
         # What is so long that the host may have cut its middle out can have lost the words before the marker.
-        if found.verdict == "unknown" and found.reason != "too_long":
+        if stays or (found.verdict == "unknown" and found.reason != "too_long"):
             if self._quoted.pop(found.marker, False):
-                word = "quoted", "quoted", ""
+                word, stays = ("quoted", "quoted", ""), False
             elif shown.is_one:
                 self._unproven[found.marker] = id
-        shown.found = max(word, shown.found, key=lambda each: _WORST.index(each[0]))
-        verdict, reason, evidence = shown.found
+        if stays:
+            shown.denied[found.marker] = word
+            self._denied[found.marker] = id, shown
+        else:
+            shown.found = max(word, shown.found, key=lambda each: _WORST.index(each[0]))
+        self._judge(id, shown)
+
+    def _judge(self, id: str, shown: _Shown) -> None:
+        """Tell what is known of a message, where that is news. What was said not to be shown stays so until it is
+        proved to be shown: it may have gone out once more, and be waited for in another answer."""
+        verdict, reason, evidence = shown.worst
         is_bad = verdict in ("summarised", "not_shown", "cut")
-        if shown.is_told or (shown.left and not is_bad):
+        if (shown.is_told and not shown.is_denied) or (shown.left and not is_bad):
+            return
+        if shown.is_denied and (verdict not in ("shown", "quoted") or not shown.ends):
             return
         if is_bad or shown.ends:
-            shown.is_told = True
+            shown.is_told, shown.is_denied = True, is_bad
             self._tell(id, verdict, reason, evidence)
         else:
             # Nothing is watched until the reader asks for the rest, which it may never do.
@@ -298,6 +325,7 @@ class Lookout:
             if marker in self._of:
                 self._quoted[marker] = True
             elif (id := self._unproven.pop(marker, None)) is not None:
+                self._denied.pop(marker, None)
                 self._tell(id, "quoted", "quoted")
 
     def _tell(self, id: str, verdict: Sighted, reason: str, evidence: str = "") -> None:

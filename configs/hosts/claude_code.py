@@ -85,23 +85,20 @@ _RECORD = Record(
         Reply(name="another reply", has=_MODEL, lacks=_NO_MODEL, differs="message.id"),
     ),
     endings=(
+        # The summary is the next entry but one, and what is kept stands behind the summary in the next request.
         Ending(
             name="compaction",
             has=(Test("type", ("system",)), Test("subtype", ("compact_boundary",))),
             verdict="summarised",
             reason="compacted",
-        ),
-        Ending(
-            name="summary",
-            has=(Test("type", ("user",)), Test("isCompactSummary")),
-            verdict="summarised",
-            reason="compacted",
+            kept="compactMetadata.preservedMessages.uuids[]",
         ),
         Ending(
             name="API error",
             has=(Test("type", ("assistant",)), Test("isApiErrorMessage")),
             verdict="not_shown",
             reason="failed_request",
+            then="stays",
         ),
         *(
             Ending(
@@ -109,6 +106,7 @@ _RECORD = Record(
                 has=(Test("type", ("user",)), Test(path, _INTERRUPTED)),
                 verdict="not_shown",
                 reason="cancelled",
+                then="stays",
             )
             for path in ("message.content", "message.content[type=text].text")
         ),

@@ -44,6 +44,7 @@ _RECORD = Record(
             has=(Test("role", ("assistant",)), Test("metadata.displayRole", ("error",))),
             verdict="not_shown",
             reason="failed_request",
+            then="stays",
         ),
     ),
     harmless=(

@@ -96,18 +96,21 @@ _RECORD = Record(
             has=(_EVENT, Test("payload.type", ("turn_aborted",))),
             verdict="not_shown",
             reason="cancelled",
+            then="stays",
         ),
         Ending(
             name="failed turn",
             has=(_EVENT, Test("payload.type", ("task_complete",)), Test("payload.error")),
             verdict="not_shown",
             reason="failed_request",
+            then="stays",
         ),
         Ending(
             name="error",
             has=(_EVENT, Test("payload.type", ("error",))),
             verdict="not_shown",
             reason="failed_request",
+            then="stays",
         ),
     ),
     harmless=(

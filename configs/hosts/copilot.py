@@ -15,6 +15,7 @@ def _entry(shim: Shim) -> dict[str, Any]:
     return {"tools": ["*"], "type": "local", **bare(shim)}
 
 
+_COMPACTED = (Test("type", ("session.compaction_complete",)), Test("data.success"))
 _RECORD = Record(
     versions=("1.0.102",),
     folders=("~/.copilot/session-state",),
@@ -31,14 +32,34 @@ _RECORD = Record(
     ),
     replies=(Reply(name="reply", has=(Test("type", ("assistant.message",)), Test("data.apiCallId"))),),
     endings=(
+        # It makes its summary beside the turn, of what stood there as it began. One that it gives up changes nothing.
         Ending(
-            name="compaction",
-            has=(Test("type", ("session.compaction_start", "session.compaction_complete")),),
+            name="compaction by hand",
+            has=(*_COMPACTED, Test("data.trigger", ("manual",))),
             verdict="summarised",
             reason="compacted",
+            upto="data.compactionAttemptId",
+            passed="data.compactionAttemptId",
         ),
-        Ending(name="abort", has=(Test("type", ("abort",)),), verdict="not_shown", reason="cancelled"),
-        Ending(name="error", has=(Test("type", ("session.error",)),), verdict="not_shown", reason="failed_request"),
+        # The request that holds the result may have been sent before, and its reply comes afterwards all the same.
+        Ending(
+            name="compaction",
+            has=_COMPACTED,
+            verdict="unknown",
+            reason="compacting",
+            upto="data.compactionAttemptId",
+            passed="data.compactionAttemptId",
+        ),
+        Ending(
+            name="abort", has=(Test("type", ("abort",)),), verdict="not_shown", reason="cancelled", then="stays"
+        ),
+        Ending(
+            name="error",
+            has=(Test("type", ("session.error",)),),
+            verdict="not_shown",
+            reason="failed_request",
+            then="stays",
+        ),
         Ending(
             name="rewind", has=(Test("type", ("session.snapshot_rewind",)),), verdict="not_shown", reason="rolled_back"
         ),
@@ -50,8 +71,11 @@ _RECORD = Record(
                 Test(
                     "type",
                     (
-                        "assistant.message", "assistant.turn_end", "assistant.turn_start", "session.info",
-                        "session.model_change", "session.resume", "session.shutdown", "session.start",
+                        "assistant.message", "assistant.turn_end", "assistant.turn_start", "model.message",
+                        "model.messages_snapshot", "model.model_call_started", "model.model_call_success",
+                        "model.response", "model.turn_ended", "model.turn_started", "session.compaction_complete",
+                        "session.compaction_start", "session.info", "session.model_change",
+                        "session.resume", "session.shutdown", "session.start",
                         "session.usage_record", "session.warning", "system.message", "tool.execution_complete",
                         "tool.execution_start", "user.message",
                     ),

@@ -52,8 +52,17 @@ _RECORD = Record(
             lacks=(Test("reason", ("completed",)),),
             verdict="not_shown",
             reason="failed_request",
+            then="stays",
         ),
-        Ending(name="compaction", has=(Test("type", ("compaction_state",)),), verdict="summarised", reason="compacted"),
+        # It says which message is the last one that the summary is made of.
+        Ending(
+            name="compaction",
+            has=(Test("type", ("compaction_state",)),),
+            verdict="summarised",
+            reason="compacted",
+            upto="anchorMessage.id",
+            passed="id",
+        ),
     ),
     harmless=(
         Kind(name="message", has=(_MESSAGE,)),

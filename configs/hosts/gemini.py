@@ -58,6 +58,13 @@ _RECORD = Record(
             call="functionResponse.id",
             text="functionResponse.response",
         ),
+        Result(
+            name="function response of a history",
+            has=(Test("$set.messages"),),
+            each="$set.messages[].content[]",
+            call="functionResponse.id",
+            text="functionResponse.response",
+        ),
     ),
     replies=(Reply(name="reply", has=(Test("type", ("gemini",)), Test("tokens")), differs="id"),),
     endings=(
@@ -68,7 +75,7 @@ _RECORD = Record(
             reason="cancelled",
         ),
         # What a conversation is after somebody stopped a turn, and when it is resumed: written as a whole.
-        Ending(name="history", has=(Test("$set.messages"),), verdict="unknown", reason="unrecognised"),
+        Ending(name="history", has=(Test("$set.messages"),), verdict="not_shown", reason="rolled_back", then="returns"),
         # What it writes of a compaction, and of whatever else has no words of its own.
         Ending(
             name="notice without words",
@@ -77,7 +84,9 @@ _RECORD = Record(
             reason="unrecognised",
         ),
         Ending(name="rewind", has=(Test("$rewindTo"),), verdict="not_shown", reason="rolled_back"),
-        Ending(name="error", has=(Test("type", ("error",)),), verdict="not_shown", reason="failed_request"),
+        Ending(
+            name="error", has=(Test("type", ("error",)),), verdict="not_shown", reason="failed_request", then="stays"
+        ),
     ),
     harmless=(
         Kind(name="user", has=(Test("type", ("user",)),)),

@@ -90,6 +90,7 @@ _RECORD = Record(
             ),
             verdict="not_shown",
             reason="failed_request",
+            then="stays",
         ),
     ),
     harmless=(

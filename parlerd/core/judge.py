@@ -4,7 +4,9 @@
     Judge    one file's entries, in their order; gives a verdict for each message as soon as there is one
 
 A message is `shown` when its whole text stood in the field that the model gets, in a result, and a reply of the model
-came later in the same conversation, with no ending between. Everything else is told as something else.
+came later in the same conversation, with no ending between that took the result out of the conversation. Everything
+else is told as something else. Of a result that a request held which failed, and which the host keeps, `not_shown` is
+told at once, and `shown` when a later reply proves it.
 
 Not here: what a record looks like (`records`), how entries are found (`parlerd.sight`). Above: `parlerd.sight`. Below:
 `records`, `sight`. Invariant: the rule above, whatever the entries are and in whatever order they come; nothing that
@@ -20,7 +22,7 @@ import msgspec
 
 from parlerd.bounded import Bounded
 from parlerd.core import records
-from parlerd.core.records import Path, Record, Reply, Result, Scalar, at, one
+from parlerd.core.records import Ending, Path, Record, Reply, Result, Scalar, at, one
 from parlerd.core.sight import Expected, Found, Reason, Verdict, digest
 
 MAX_LINKS: Final = 4_096
@@ -37,7 +39,8 @@ class Answer:
 
     def __init__(self, expected: Sequence[Expected], call: str = "") -> None:
         self.left: dict[str, Expected] = {each.marker: each for each in expected}
-        """Messages without a verdict, by marker. Whoever takes a verdict takes the message out."""
+        """Messages of which a verdict is still to come, by marker. Whoever takes a verdict takes the message out,
+        unless another one may follow."""
         self.call = call
         """The id of the call in the host's record; empty where the host gives none."""
         self.needles: tuple[bytes, ...] = (
@@ -52,6 +55,8 @@ class _Standing(msgspec.Struct):
 
     name: str
     """What the description calls its entry."""
+    id: Scalar | None
+    """The id of its entry, where entries have ids."""
     whole: frozenset[str]
     """Markers of the messages that stand in it whole."""
     doubt: Reason | None
@@ -65,6 +70,12 @@ class _Standing(msgspec.Struct):
     """The id of the reply that made the call, where the entry with the call was seen."""
     opened: Bounded[Scalar, None]
     """Requests that were sent after it."""
+    passed: Bounded[Scalar, None]
+    """Its own id and those of later entries, as far as a compaction may name one of them."""
+    is_denied: bool = False
+    """Whether it was told that the messages were not shown."""
+    out: Ending | None = None
+    """What took it out of the conversation, where it may come back into it."""
 
 
 class Judge:
@@ -80,6 +91,7 @@ class Judge:
         """The parent of each entry that was read, by id."""
         self._calling: Bounded[Scalar, Scalar] = Bounded(MAX_LINKS)
         """The id of the reply that made a call, by the id of the call."""
+        self._passing = tuple(ending.passed for ending in record.endings if ending.passed)
 
     @property
     def is_waiting(self) -> bool:
@@ -151,9 +163,10 @@ class Judge:
         if record.version and record.form != "document" and one(entry, record.version) not in record.versions:
             doubt = "version"
         number = one(entry, record.result_at)
-        ids = (_id(entry, chain.id), _id(entry, chain.caller)) if chain is not None else ()
-        return _Standing(
+        ids = (_id(entry, chain.id), _id(entry, chain.caller)) if chain is not None else (None,)
+        standing = _Standing(
             name=kind.name,
+            id=ids[0],
             whole=frozenset(each.marker for each in answer.left.values() if _is_whole(each, strings)),
             doubt=doubt,
             conversation=tuple(_id(entry, path) for path in record.conversation),
@@ -161,7 +174,10 @@ class Judge:
             ids=frozenset(id for id in ids if id is not None),
             calling=None if call is None else self._calling.get(call),
             opened=Bounded(MAX_LINKS),
+            passed=Bounded(MAX_LINKS),
         )
+        self._pass(standing, entry)
+        return standing
 
     # -- what comes after --------------------------------------------------------------------------------------
 
@@ -175,7 +191,8 @@ class Judge:
             return []  # of another conversation that is written to the same file
         for ending in record.endings:
             if ending.fits(entry):
-                return self._ended(answer, ending.verdict, ending.reason, f"{standing.name}, {ending.name}")
+                return [] if self._is_spared(standing, ending, entry) else self._ends(answer, standing, ending)
+        self._pass(standing, entry)
         for opening in record.openings:
             if opening.fits(entry) and (id := _id(entry, opening.id)) is not None:
                 standing.opened[id] = None
@@ -189,6 +206,34 @@ class Judge:
         if self._is_known(entry):
             return []
         return self._ended(answer, "unknown", "unrecognised", standing.name)
+
+    def _pass(self, standing: _Standing, entry: Any) -> None:
+        for path in self._passing:
+            if (id := _id(entry, path)) is not None:
+                standing.passed[id] = None
+
+    def _is_spared(self, standing: _Standing, ending: Ending, entry: Any) -> bool:
+        """Whether the result stays in the conversation all the same."""
+        if ending.kept and standing.id is not None and standing.id in at(entry, ending.kept):
+            if self._record.chain is not None and (id := _id(entry, self._record.chain.id)) is not None:
+                standing.ids |= {id}
+            return True
+        upto = _id(entry, ending.upto)
+        return upto is not None and upto not in standing.passed and len(standing.passed) < MAX_LINKS
+
+    def _ends(self, answer: Answer, standing: _Standing, ending: Ending) -> list[Found]:
+        match ending.then:
+            case "returns":
+                standing.out = ending
+                return []
+            case "stays":
+                if standing.is_denied:
+                    return []
+                standing.is_denied = True
+                names = f"{standing.name}, {ending.name}"
+                return [self._found(marker, ending.verdict, ending.reason, names, stays=True) for marker in answer.left]
+            case _:
+                return self._ended(answer, ending.verdict, ending.reason, f"{standing.name}, {ending.name}")
 
     def _is_known(self, entry: Any) -> bool:
         record = self._record
@@ -228,6 +273,10 @@ class Judge:
 
     def _replied(self, answer: Answer, standing: _Standing, reply: Reply) -> list[Found]:
         names = f"{standing.name}, {reply.name}"
+        if standing.out is not None:
+            return self._ended(
+                answer, standing.out.verdict, standing.out.reason, f"{standing.name}, {standing.out.name}"
+            )
         if standing.doubt is not None:
             return self._ended(answer, "unknown", standing.doubt, names)
         del self._standing[answer]
@@ -242,8 +291,9 @@ class Judge:
         del self._standing[answer]
         return [self._found(marker, verdict, reason, names) for marker in answer.left]
 
-    def _found(self, marker: str, verdict: Verdict, reason: Reason, names: str) -> Found:
-        return Found(marker=marker, verdict=verdict, reason=reason, evidence=f"{self._evidence}: {names}")
+    def _found(self, marker: str, verdict: Verdict, reason: Reason, names: str, *, stays: bool = False) -> Found:
+        evidence = f"{self._evidence}: {names}"
+        return Found(marker=marker, verdict=verdict, reason=reason, evidence=evidence, stays=stays)
 
     # -- ids ---------------------------------------------------------------------------------------------------
 

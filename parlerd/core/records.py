@@ -105,10 +105,24 @@ class Call(Kind, frozen=True, kw_only=True):
 
 
 class Ending(Kind, frozen=True, kw_only=True):
-    """What ends a proof: after it, a reply proves nothing about a result that stood before it."""
+    """What ends a proof: after it, a reply proves nothing about a result that stood before it.
+
+    `then` says what becomes of a result that it ends. `over`: the conversation does not hold the result any more.
+    `stays`: the next request holds the result again, so that a later reply still proves that it was shown. `returns`:
+    the conversation was written anew without the result, and may be once more with it; there is no verdict before the
+    next reply.
+
+    A compaction may spare results. `kept` leads to the ids of the entries that the host keeps as they are, where it
+    makes the conversation go on from the entry of the compaction. `upto` leads to an id, and what came after the entry
+    in which `passed` leads to the same id is kept: a summary takes time, or leaves the end of a conversation alone.
+    """
 
     verdict: Literal["summarised", "not_shown", "unknown"]
-    reason: Literal["compacted", "failed_request", "cancelled", "rolled_back", "unrecognised"]
+    reason: Literal["compacted", "failed_request", "cancelled", "rolled_back", "unrecognised", "compacting"]
+    then: Literal["over", "stays", "returns"] = "over"
+    kept: Path = ""
+    upto: Path = ""
+    passed: Path = ""
 
 
 class Chain(msgspec.Struct, frozen=True, kw_only=True):
@@ -246,6 +260,11 @@ def check(record: Record) -> None:
         raise ValueError("a description says where the entries are")
     if record.clients and not record.version:
         raise ValueError("nothing says which release of the host wrote the record")
+    for ending in record.endings:
+        if bool(ending.upto) != bool(ending.passed) or (ending.kept and record.chain is None):
+            raise ValueError(f"{ending.name}: nothing says what it spares")
+        if ending.then != "over" and ending.verdict != "not_shown":
+            raise ValueError(f"{ending.name}: it says nothing that a later reply could disprove")
     for reply in record.replies:
         if (reply.opened and not record.openings) or (reply.at_least and not record.result_at):
             raise ValueError(f"{reply.name}: nothing says what it is compared with")
@@ -264,6 +283,8 @@ def _paths(record: Record) -> Iterator[Path]:
     yield from (opening.id for opening in record.openings)
     for result in record.results:
         yield from (result.each, result.call, result.text)
+    for ending in record.endings:
+        yield from (ending.kept, ending.upto, ending.passed)
     for reply in record.replies:
         yield from (reply.opened, reply.differs, reply.at_least)
     if record.chain is not None:

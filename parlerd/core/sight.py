@@ -41,6 +41,7 @@ Reason = Literal[
     "rotated",
     "unrecognised",
     "restarted",
+    "compacting",
 ]
 """Why a verdict is what it is.
 
@@ -49,7 +50,8 @@ For `shown`: `reply`. For `quoted`: `quoted`. For `summarised`: `compacted`. For
 version of the host than those that were measured; the host has no folder of records; the system let nobody watch the
 folder, or the watching was ended; no proof came in time; a line or an answer was longer than what is looked at, or than
 what the host is sure to pass on; too much was expected at once; the record could not be read; the record was replaced
-or made shorter; the record holds a line of a kind that nobody measured; the daemon was restarted.
+or made shorter; the record holds a line of a kind that nobody measured; the daemon was restarted; the host compacted
+the conversation while its model was asked.
 """
 
 MARKED: Final = "rcpt-"
@@ -79,7 +81,8 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one expected message. There is one for each marker, and never a second."""
+    """What became of one expected message. There is one for each marker, and a second one only of `shown` after one
+    that `stays`."""
 
     marker: str
     verdict: Verdict
@@ -87,6 +90,9 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     evidence: str = ""
     """The host's id, its version, and the names that the host's description gives the lines that decided. It holds
     nothing that was read."""
+    stays: bool = False
+    """Whether the host keeps in the conversation what it did not show, so that a later reply may still prove that the
+    message was shown."""
 
 
 def expected(text: str) -> Expected:

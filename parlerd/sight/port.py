@@ -8,7 +8,8 @@
 
 Not here: who consented (the engine), where markers are drawn and put (`mcp_server`), how records are watched
 (`watching`). Above: `parlerd.engine`, `mcp_server`, `parlerd.daemon`. Below: `core.sight`. Invariant: each marker that
-was expected gets one `Found`; nothing is read before something is expected.
+was expected gets one `Found`, and a second one only of `shown` after one that `stays`; nothing is read before something
+is expected.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ Told = Callable[[Found], None]
 
 
 class Watch(Protocol):
-    """One answer that is being made or was written. Ends by itself when each of its markers has its verdict."""
+    """One answer that is being made or was written. Ends by itself when each of its markers has a verdict after which
+    no other one can come."""
 
     def expect(self, expected: Sequence[Expected], *, call: str = "") -> None:
         """The answer was written. To be called once, with the messages in the order in which they stand in the answer.
@@ -75,7 +77,7 @@ class Sight(Protocol):
 BEGIN_S: Final = 1.0
 """How many seconds an answer may be held up. The first one for a host waits for its folders to be listed."""
 LIMIT_S: Final = 600.0
-"""After how many seconds an expected message is `unknown`."""
+"""After how many seconds an expected message is `unknown`, and one that was not shown is watched no longer."""
 GONE_S: Final = 30.0
 """How many seconds a host that is gone may still take to write down what it was given. Where only our shim is gone, the
 host goes on; no host was seen to write an answer later than 0.2 s after it came."""

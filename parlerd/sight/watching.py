@@ -2,14 +2,16 @@
 
     begin     the folder of the host's record is listened to, and how far its files go is noted
     expect    the answer waits; while any answer waits, what changes is looked at as it comes
-    verdict   told once for each marker; at the latest after `LIMIT_S`
+    verdict   told once for each marker, at the latest after `LIMIT_S`; what the host keeps of what it did not show is
+              waited for until then, because a later reply may prove that it was shown
 
 A folder is listened to from the first `begin` on, until nothing was waited for in `IDLE_S`. While nothing waits, the
 system collects what changes and no thread of ours runs.
 
 Not here: reading (`trail`), hearing (`ears`), what entries prove (`core.judge`), consent and markers (those above).
 Above: the daemon, which runs `HostSight.run`. Below: `trail`, `ears`, trio. Invariants: each expected marker gets one
-verdict; a failure of any sort is a verdict `unknown` and no exception; what is logged names a host and a type of error.
+verdict, and a second one only of `shown` after one that `stays`; a failure of any sort is a verdict `unknown` and no
+exception; what is logged names a host and a type of error.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import msgspec
 import trio
 
 from parlerd.core.judge import Answer
@@ -217,13 +220,15 @@ class _Waiting:
 class _Pending:
     """An answer that waits."""
 
-    __slots__ = ("answer", "deadline", "gone", "told")
+    __slots__ = ("answer", "deadline", "denied", "gone", "told")
 
     def __init__(self, answer: Answer, told: Told, deadline: float) -> None:
         self.answer = answer
         self.told: Told | None = told
         """Who is told; nobody once the answer was dropped."""
         self.deadline = deadline
+        self.denied: set[str] = set()
+        """Markers of which it was told that they were not shown, and that are waited for all the same."""
         self.gone = inf
         """When it has to stand in some record, because nobody is left to write it into one."""
 
@@ -287,7 +292,8 @@ class _Place:
     def wait_for(self, pending: _Pending) -> None:
         self._pending.append(pending)
         while len(self._pending) > MAX_ANSWERS or sum(len(each.answer.left) for each in self._pending) > MAX_MARKERS:
-            self._end(self._pending[0], "too_many")
+            said = (each for each in self._pending if each.denied.issuperset(each.answer.left))
+            self._end(next(said, self._pending[0]), "too_many")
 
     def came(self, watch: _Waiting) -> None:
         """The answer of this watch was written, or will not be."""
@@ -383,9 +389,22 @@ class _Place:
             self.announced.clear()
 
     def _tell(self, found: Sequence[Found]) -> None:
+        last: dict[str, Found] = {}
         for each in found:
+            before = last.get(each.marker)
+            # What comes to nothing after a denial leaves the denial as it is.
+            stands = before is not None and before.stays and each.verdict != "shown"
+            last[each.marker] = msgspec.structs.replace(before, stays=each.stays) if before and stands else each
+        for each in last.values():
             for pending in self._pending:
-                if pending.answer.left.pop(each.marker, None) is not None and pending.told is not None:
+                if each.marker not in pending.answer.left:
+                    continue
+                is_new = each.marker not in pending.denied or each.verdict == "shown"
+                if each.stays:
+                    pending.denied.add(each.marker)
+                else:
+                    del pending.answer.left[each.marker]
+                if is_new and pending.told is not None:
                     pending.told(each)
         self._pending = [each for each in self._pending if each.answer.left]
 
@@ -394,7 +413,7 @@ class _Place:
         # A thread may be going through the messages that were left.
         left, pending.answer.left = pending.answer.left, {}
         for marker in left:
-            if pending.told is not None:
+            if pending.told is not None and marker not in pending.denied:
                 pending.told(Found(marker=marker, verdict="unknown", reason=reason, evidence=self._evidence))
 
     # -- in a thread -------------------------------------------------------------------------------------------

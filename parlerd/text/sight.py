@@ -34,6 +34,7 @@ _OF_REASON: Final[dict[Reason, str]] = {
     "rotated": "unknown: the record of {host} was replaced or made shorter",
     "unrecognised": "unknown: the record of {host} holds a line that nobody has measured",
     "restarted": "unknown: Parler was restarted while it watched the record of {host}",
+    "compacting": "unknown: {host} compacted the conversation while its model was asked",
 }
 _OF: Final[Mapping[str, str]] = {
     **{str(reason): said for reason, said in _OF_REASON.items()},

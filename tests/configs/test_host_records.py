@@ -32,14 +32,24 @@ SAID: Final[dict[str, dict[str, str | None]]] = {
     "plain": {},
     "parallel": {},
     "refused": {"gemini": WAITS, "grok": WAITS},
-    # Gemini CLI writes the whole conversation again, first without the result and then with it.
-    "refused-then-resumed": {"gemini": "unknown", "grok": "shown"},
-    # What follows a stopped turn in these two holds the result, and their records say nothing of the stop.
-    "stopped-then-asked": {"cline-cli": "shown", "grok": "shown", "qwen": "shown"},
-    "refused-then-compacted": {"grok": WAITS},
+    # The next request holds the result again, but Cline CLI begins a new conversation.
+    "refused-then-resumed": {"cline-cli": "not_shown"},
+    # Gemini CLI takes out what a stopped turn was given.
+    "stopped-then-asked": {"gemini": "not_shown"},
+    # These two asked once more before, Gemini CLI by itself.
+    "refused-then-compacted": {"cline-cli": "shown", "gemini": "shown", "grok": WAITS},
+    "compacted-beside": {},
+    "compacted-and-kept": {},
 }
 """What a case says of hosts that differ from the rest."""
-REST: Final = {"plain": "shown", "parallel": "shown"}
+REST: Final = {
+    "plain": "shown",
+    "parallel": "shown",
+    "refused-then-resumed": "shown",
+    "stopped-then-asked": "shown",
+    "compacted-beside": "shown",
+    "compacted-and-kept": "shown",
+}
 """What a case says of the rest; `not_shown` where nothing stands here."""
 
 
@@ -58,21 +68,32 @@ def parts(name: str) -> tuple[str, str, Record]:
 def judged(record: Record, entries: list[Any]) -> Found | None:
     """The verdict that entries lead to."""
     judge, answer = Judge(record, "sample"), Answer([EXPECTED])
+    last: Found | None = None
     for entry in entries:
         for found in judge.entry(entry, [answer]):
-            return found
-    return None
+            # After a denial that may be disproved only what disproves it counts.
+            last = found if last is None or found.verdict == "shown" else last
+            if not found.stays:
+                return last
+    return last
 
 
-def first_with_text(record: Record, entries: list[Any]) -> int:
-    """The entry that holds the result which the model gets."""
+def result_in(record: Record, entries: list[Any]) -> int | None:
+    """The first entry that holds the result which the model gets."""
     for index in range(len(entries)):
         judge, answer = Judge(record, "sample"), Answer([EXPECTED])
         for entry in entries[: index + 1]:
             judge.entry(entry, [answer])
         if judge.has(answer):
             return index
-    raise AssertionError("the sample has no result")
+    return None
+
+
+def first_with_text(record: Record, entries: list[Any]) -> int:
+    """The same of a sample that has one."""
+    index = result_in(record, entries)
+    assert index is not None, "the sample has no result"
+    return index
 
 
 def changed(value: Any, old: str, new: str) -> Any:
@@ -153,14 +174,13 @@ def test_an_entry_that_nobody_measured_ends_the_proof(name: str) -> None:
 def test_whatever_is_missing_nothing_is_shown_of_which_no_result_and_no_reply_stand_there(name: str) -> None:
     _, _, record = parts(name)
     entries = sample(name)
-    at = first_with_text(record, entries)
     for left_out in range(len(entries)):
-        found = judged(record, entries[:left_out] + entries[left_out + 1 :])
-        if left_out == at:
+        rest = entries[:left_out] + entries[left_out + 1 :]
+        found, at = judged(record, rest), result_in(record, rest)
+        if at is None:
             assert found is None, "a copy of the result was taken for it"
         elif found is not None and found.verdict == "shown":
-            replies = [each for each in entries[at + 1 :] if any(reply.fits(each) for reply in record.replies)]
-            assert len(replies) > (entries[left_out] in replies)
+            assert any(reply.fits(each) for each in rest[at + 1 :] for reply in record.replies)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -179,6 +199,73 @@ def test_a_compaction_of_gemini_between_a_result_and_a_reply_ends_the_proof() ->
     found = judged(record, [*compacted[: at + 1], *compacted[place:]])
     assert found is not None
     assert (found.verdict, found.reason) == ("unknown", "unrecognised")
+
+
+def test_what_gemini_takes_out_of_a_conversation_was_not_shown_when_a_reply_follows() -> None:
+    _, _, record = parts("gemini-plain")
+    resumed = sample("gemini-refused-then-resumed")
+    at = first_with_text(record, resumed)
+    without, within = [
+        index for index, entry in enumerate(resumed) if index > at and "messages" in entry.get("$set", {})
+    ]
+    replies = [entry for entry in resumed[within:] if entry.get("type") == "gemini"]
+    assert judged(record, resumed[:within]) is None
+    found = judged(record, [*resumed[: without + 1], *replies])
+    assert found is not None
+    assert (found.verdict, found.reason, found.stays) == ("not_shown", "rolled_back", False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"success": False}, ("shown", "reply")),
+        ({"success": True, "trigger": "threshold"}, ("unknown", "compacting")),
+        ({"success": True, "trigger": "manual"}, ("summarised", "compacted")),
+    ],
+    ids=str,
+)
+def test_copilot_compacts_beside_its_turn(changes: dict[str, Any], said: tuple[str, str]) -> None:
+    """What stood there as the summary was begun is gone when the summary is done, and only then."""
+    _, _, record = parts("copilot-plain")
+    entries = sample("copilot-compacted-beside")
+    start, done = [index for index, entry in enumerate(entries) if "compaction" in entry["type"]]
+    at = first_with_text(record, entries)
+    assert at < start
+    ended = {**entries[done], "data": {**entries[done]["data"], **changes}}
+    found = judged(record, [*entries[: start + 1], ended, *entries[start + 1 : done]])
+    assert found is not None
+    assert (found.verdict, found.reason) == said
+    # What comes while the summary is made is kept.
+    early = [*entries[:at], entries[start], *entries[at:start], ended, *entries[start + 1 : done]]
+    found = judged(record, early)
+    assert found is not None
+    assert (found.verdict, found.reason) == ("shown", "reply")
+
+
+@pytest.mark.parametrize(
+    ("host", "changes"),
+    [
+        ("claude-code", {"compactMetadata": {"preservedMessages": {"uuids": ["another"]}}}),
+        ("claude-code", {"compactMetadata": {}}),
+        ("droid", {"anchorMessage": {"id": "the result"}}),
+        ("droid", {"anchorMessage": {}}),
+    ],
+    ids=str,
+)
+def test_what_a_compaction_does_not_keep_is_summarised(host: str, changes: dict[str, Any]) -> None:
+    _, _, record = parts(f"{host}-plain")
+    entries = sample(f"{host}-compacted-and-kept")
+    if host == "droid":
+        entries = changed(entries, entries[first_with_text(record, entries)]["id"], "the result")
+    (place,) = [
+        index
+        for index, entry in enumerate(entries)
+        if any(ending.name == "compaction" and ending.fits(entry) for ending in record.endings)
+    ]
+    entries[place] = {**entries[place], **changes}
+    found = judged(record, entries)
+    assert found is not None
+    assert (found.verdict, found.reason) == ("summarised", "compacted")
 
 
 @pytest.mark.parametrize("host", ["opencode", "kilo"])

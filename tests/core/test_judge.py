@@ -57,8 +57,9 @@ def verdicts(record: Record, entries: Sequence[Any], waited: Answer | None = Non
     for entry in entries:
         line = entry if isinstance(entry, bytes) else json.dumps(entry).encode()
         for each in judge.line(line, [waited]):
-            assert each.marker not in found, "a marker has one verdict"
-            del waited.left[each.marker]
+            assert each.marker not in found or found[each.marker][0] == "not_shown", "a marker has one verdict"
+            if not each.stays:
+                del waited.left[each.marker]
             found[each.marker] = (each.verdict, each.reason)
     return found
 
@@ -299,6 +300,143 @@ class TestChains:
         assert verdicts(self.RECORD, [result, *long, {**REPLY, "up": "8"}]) == {}
 
 
+# -- what a host keeps -----------------------------------------------------------------------------------------
+
+KEEPS: Final = changed(
+    endings=(
+        *RECORD.endings,
+        Ending(name="stop", has=is_type("stop"), verdict="not_shown", reason="cancelled", then="stays"),
+        Ending(name="history", has=is_type("history"), verdict="not_shown", reason="rolled_back", then="returns"),
+    ),
+)
+STOP: Final = {"type": "stop", "thread": "t"}
+HISTORY: Final = {"type": "history", "thread": "t"}
+
+
+def test_what_a_stopped_turn_was_given_is_not_shown_until_a_reply_to_a_later_request() -> None:
+    judge, waited = Judge(KEEPS, "host 1.0"), answer()
+    judge.entry(RESULT, [waited])
+    denied = judge.entry(STOP, [waited])
+    assert {(each.verdict, each.reason, each.stays) for each in denied} == {("not_shown", "cancelled", True)}
+    assert len(denied) == 2
+    assert judge.is_waiting
+    assert judge.entry(STOP, [waited]) == [], "it is told once"
+    shown = judge.entry(REPLY, [waited])
+    assert {(each.verdict, each.reason, each.stays) for each in shown} == {("shown", "reply", False)}
+    assert len(shown) == 2
+    assert not judge.has(waited)
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        ({"type": "compact"}, ("summarised", "compacted")),
+        ({"type": "error"}, ("not_shown", "failed_request")),
+        ({"type": "new"}, ("unknown", "unrecognised")),
+        (b"{", ("unknown", "record_unreadable")),
+    ],
+    ids=str,
+)
+def test_what_takes_the_result_out_after_a_stop_ends_the_wait(end: Any, said: tuple[str, str]) -> None:
+    assert verdicts(KEEPS, [RESULT, STOP, end, REPLY]) == both(*said)
+
+
+def test_a_reply_after_a_stop_proves_what_a_reply_proves() -> None:
+    cut = {**RESULT, "shown": WHOLE.replace("first", "")}
+    assert verdicts(KEEPS, [cut, STOP, REPLY]) == dict(
+        zip(MARKERS, [("cut", "cut_by_host"), ("shown", "reply")], strict=True)
+    )
+    assert verdicts(KEEPS, [RESULT, STOP, {**REPLY, "thread": "u"}]) == both("not_shown", "cancelled")
+
+
+def test_a_conversation_that_is_written_anew_without_the_result_waits_for_the_next_reply() -> None:
+    assert verdicts(KEEPS, [RESULT, HISTORY]) == {}
+    assert verdicts(KEEPS, [RESULT, HISTORY, REPLY]) == both("not_shown", "rolled_back")
+    assert verdicts(KEEPS, [RESULT, HISTORY, RESULT, REPLY]) == both("shown", "reply")
+    assert verdicts(KEEPS, [RESULT, HISTORY, RESULT, HISTORY, REPLY]) == both("not_shown", "rolled_back")
+
+
+class TestCompactions:
+    KEPT: Final = changed(
+        chain=Chain(id="id", parent="up"),
+        endings=(
+            Ending(
+                name="compaction", has=is_type("compact"), verdict="summarised", reason="compacted", kept="kept.ids[]"
+            ),
+        ),
+    )
+    UPTO: Final = changed(
+        endings=(
+            Ending(
+                name="compaction",
+                has=is_type("compact"),
+                verdict="summarised",
+                reason="compacted",
+                upto="last",
+                passed="id",
+            ),
+        ),
+    )
+
+    @pytest.mark.parametrize(
+        ("kept", "up", "said"),
+        [
+            (["x", "r"], "c", both("shown", "reply")),
+            # What hangs below the result itself is another branch now, and still holds the result.
+            (["r"], "r", both("shown", "reply")),
+            (["r"], None, {}),
+            (["x"], "c", both("summarised", "compacted")),
+            ([], "r", both("summarised", "compacted")),
+            (None, "r", both("summarised", "compacted")),
+        ],
+        ids=str,
+    )
+    def test_an_entry_that_is_named_as_kept_is_kept(self, kept: Any, up: str | None, said: Any) -> None:
+        compaction = {"type": "compact", "id": "c", "up": None, "kept": {"ids": kept}}
+        assert verdicts(self.KEPT, [{**RESULT, "id": "r"}, compaction, {**REPLY, "up": up}]) == said
+
+    def test_a_result_without_an_id_is_never_kept(self) -> None:
+        compaction = {"type": "compact", "id": "c", "kept": {"ids": [None]}}
+        assert verdicts(self.KEPT, [RESULT, compaction, {**REPLY, "up": "c"}]) == both("summarised", "compacted")
+
+    @pytest.mark.parametrize(
+        ("order", "said"),
+        [
+            # The summary was begun before the result came.
+            ("SAC", "shown"),
+            ("SnAC", "shown"),
+            ("AC", "shown"),
+            ("ASC", "summarised"),
+            ("ASnC", "summarised"),
+            ("AnSC", "summarised"),
+            # Another summary is none of this one.
+            ("AsC", "shown"),
+            ("Ac", "summarised"),
+        ],
+    )
+    def test_what_came_after_the_entry_that_a_compaction_names_is_kept(self, order: str, said: str) -> None:
+        letters = {
+            "A": {**RESULT, "id": "r"},
+            "S": {"type": "noise", "id": "s"},
+            "s": {"type": "noise", "id": "other"},
+            "n": {"type": "noise"},
+            "C": {"type": "compact", "last": "s"},
+            "c": {"type": "compact"},
+        }
+        found = verdicts(self.UPTO, [*(letters[letter] for letter in order), REPLY])
+        assert found == (both("shown", "reply") if said == "shown" else both("summarised", "compacted"))
+
+    def test_the_result_itself_may_be_the_last_that_is_taken_out(self) -> None:
+        entries = [{**RESULT, "id": "s"}, {"type": "compact", "last": "s"}, REPLY]
+        assert verdicts(self.UPTO, entries) == both("summarised", "compacted")
+
+    def test_where_too_many_entries_passed_to_remember_nothing_is_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(judging, "MAX_LINKS", 3)
+        noise = [{"type": "noise", "id": str(n)} for n in range(5)]
+        entries = [{**RESULT, "id": "r"}, {"type": "noise", "id": "s"}, *noise, {"type": "compact", "last": "s"}, REPLY]
+        assert verdicts(self.UPTO, entries) == both("summarised", "compacted")
+
+
 # -- any order of anything -------------------------------------------------------------------------------------
 
 LETTERS: Final[dict[str, Any]] = {
@@ -308,6 +446,7 @@ LETTERS: Final[dict[str, Any]] = {
     "B": REPLY,
     "b": {**REPLY, "thread": "u"},
     "E": {"type": "error", "thread": "t"},
+    "S": STOP,
     "e": {"type": "error", "thread": "u"},
     "C": {"type": "compact"},
     "n": {"type": "noise"},
@@ -322,7 +461,7 @@ ENDS: Final = frozenset("ECX!")
 @settings(max_examples=500)
 @given(st.text(alphabet="".join(LETTERS), max_size=12))
 def test_shown_is_said_only_of_a_whole_result_with_a_reply_after_it_and_no_ending_between(order: str) -> None:
-    found = verdicts(RECORD, [LETTERS[letter] for letter in order])
+    found = verdicts(KEEPS, [LETTERS[letter] for letter in order])
     proofs = {
         number: [
             (start, end)
@@ -360,13 +499,14 @@ def _ends_at(order: str, at: int) -> bool:
     )
 )
 def test_no_line_makes_the_judge_fail(lines: list[bytes]) -> None:
-    judge, waited = Judge(RECORD, "host 1.0"), answer("c")
+    judge, waited = Judge(KEEPS, "host 1.0"), answer("c")
     found: list[Found] = []
     for line in lines:
         now = judge.line(line, [waited])
         for each in now:
-            del waited.left[each.marker]
-        found += now
+            if not each.stays:
+                del waited.left[each.marker]
+        found += [each for each in now if not each.stays]
     assert len({each.marker for each in found}) == len(found)
 
 

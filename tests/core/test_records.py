@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from configs.hosts import HOSTS
 from parlerd.core import records
-from parlerd.core.records import Ending, Kind, Opening, Record, Reply, Result, Test, at, check, one, texts
+from parlerd.core.records import Chain, Ending, Kind, Opening, Record, Reply, Result, Test, at, check, one, texts
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -111,6 +111,10 @@ def test_a_description_with_a_path_that_is_none_is_refused(path: str) -> None:
         check(msgspec.structs.replace(SMALL, harmless=(kind,)))
 
 
+def _compaction(**changes: Any) -> Ending:
+    return Ending(name="e", has=(), verdict="summarised", reason="compacted", **changes)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -120,6 +124,11 @@ def test_a_description_with_a_path_that_is_none_is_refused(path: str) -> None:
         {"replies": (Reply(name="r", has=(), opened="id"),)},
         {"replies": (Reply(name="r", has=(), differs="id"),)},
         {"replies": (Reply(name="r", has=(), at_least="n"),)},
+        {"endings": (_compaction(upto="id"),)},
+        {"endings": (_compaction(passed="id"),)},
+        {"endings": (_compaction(kept="ids[]"),)},
+        {"endings": (_compaction(then="stays"),)},
+        {"endings": (_compaction(then="returns"),)},
     ],
 )
 def test_a_description_that_leans_on_what_is_not_said_is_refused(changes: dict[str, Any]) -> None:
@@ -134,12 +143,17 @@ def test_every_path_of_a_description_is_checked() -> None:
         "openings": (Opening(name="o", has=(), id=bad),),
         "endings": (Ending(name="e", has=(Test(bad),), verdict="unknown", reason="unrecognised"),),
         "results": (Result(name="r", has=(), text=bad),),
+        "chain": Chain(id="id", parent="up", caller=bad),
         "conversation": (bad,),
         "version": bad,
     }
     for name, value in kinds.items():
         with pytest.raises(ValueError, match="no path"):
             check(msgspec.structs.replace(SMALL, **{name: value}))
+    chained = msgspec.structs.replace(SMALL, chain=Chain(id="id", parent="up"))
+    for paths in ({"kept": bad}, {"upto": bad, "passed": "id"}, {"upto": "id", "passed": bad}):
+        with pytest.raises(ValueError, match="no path"):
+            check(msgspec.structs.replace(chained, endings=(_compaction(**paths),)))
 
 
 @pytest.mark.parametrize("host", [host for host in HOSTS if host.sight is not None], ids=lambda host: host.id)

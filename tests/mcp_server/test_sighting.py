@@ -182,6 +182,68 @@ def test_a_message_in_parts_is_shown_exactly_when_each_part_was_whatever_the_ord
     run(test)
 
 
+@settings(max_examples=80, deadline=None)
+@given(data=st.data())
+def test_a_message_in_parts_is_shown_after_all_when_each_part_is_proved_to_be(data: st.DataObject) -> None:
+    """Some parts were in requests that failed; of these the proof comes later or never."""
+    count = data.draw(st.integers(1, 4))
+    first = [data.draw(st.sampled_from(["shown", "stays", "over"])) for _ in range(count)]
+    # What comes, part by part: the first word of each before its second one, in any order otherwise.
+    proofs = [number for number in range(count) if first[number] == "stays" and data.draw(st.booleans())]
+    order = data.draw(st.permutations([*range(count), *proofs]))
+
+    async def test(engine: FakeMcpEngine) -> None:
+        sight = FakeSight()
+        async with trio.open_nursery() as nursery:
+            lookouts = Lookouts(engine, lambda: sight, nursery.start_soon)
+            lookouts.hosts = frozenset({"codex"})
+            lookout = Lookout(lookouts, caller(), "1", {})
+            for number in range(count):
+                text = f"part {number}\n[mark {lookout.draw()}"
+                await lookout.begin(number, [Marked("m_1", text, number, number + 1, ends=number + 1 == count)], {})
+                lookout.settled(number, written=True, cancels_answered=False)
+            heard: set[int] = set()
+            for number in order:
+                if number in heard or first[number] == "shown":
+                    sight.watches[number].say("shown", "reply")
+                else:
+                    sight.watches[number].say("not_shown", "failed_request", stays=first[number] == "stays")
+                heard.add(number)
+            await trio.testing.wait_all_tasks_blocked()
+        said = [told.verdict for told in engine.sights if told.verdict != "pending"]
+        assert said in (["shown"], ["not_shown"], ["not_shown", "shown"])
+        is_shown = all(word == "shown" or number in proofs for number, word in enumerate(first))
+        assert (said[-1] == "shown") == is_shown
+
+    run(test)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_message_of_which_one_part_was_not_shown_is_shown_when_the_last_proof_comes(order: tuple[int, int]) -> None:
+    async def test(engine: FakeMcpEngine) -> None:
+        sight = FakeSight()
+        async with trio.open_nursery() as nursery:
+            lookouts = Lookouts(engine, lambda: sight, nursery.start_soon)
+            lookouts.hosts = frozenset({"codex"})
+            lookout = Lookout(lookouts, caller(), "1", {})
+            for number in range(2):
+                text = f"part {number}\n[mark {lookout.draw()}"
+                await lookout.begin(number, [Marked("m_1", text, number, number + 1, ends=number == 1)], {})
+                lookout.settled(number, written=True, cancels_answered=False)
+            for watch in sight.watches:
+                watch.say("not_shown", "failed_request", stays=True)
+            sight.watches[order[0]].say("shown", "reply")
+            await trio.testing.wait_all_tasks_blocked()
+            assert [told.verdict for told in engine.sights] == ["pending", "not_shown"]
+            for _ in range(2):
+                sight.watches[order[1]].say("shown", "reply")
+            sight.watches[0].say("not_shown", "rolled_back")
+            await trio.testing.wait_all_tasks_blocked()
+            assert [told.verdict for told in engine.sights] == ["pending", "not_shown", "shown"]
+
+    run(test)
+
+
 @pytest.mark.parametrize("start", [1, 5])
 def test_a_part_after_a_gap_proves_nothing(start: int) -> None:
     async def test(engine: FakeMcpEngine) -> None:

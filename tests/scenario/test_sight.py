@@ -50,9 +50,11 @@ class Watched:
         (reader,) = found.readers
         return reader
 
-    async def says(self, verdict: Verdict, reason: Reason, *, at: int | None = None) -> None:
-        """The record says this of the newest answer."""
-        self.sight.newest.say(verdict, reason, at=at)
+    async def says(
+        self, verdict: Verdict, reason: Reason, *, at: int | None = None, before: int = 0, stays: bool = False
+    ) -> None:
+        """The record says this of the newest answer, or of the one so many before it."""
+        self.sight.watches[-1 - before].say(verdict, reason, at=at, stays=stays)
         await self.settle()
 
 
@@ -177,6 +179,67 @@ async def test_what_the_host_cut_or_did_not_show_comes_again_by_itself_and_says_
     assert ladder.sight.again == 2
     assert said(await world.why(two.id)) == ("shown", "reply")
     assert said(await world.why(three.id)) == ("pending", "")
+
+
+@with_watch
+async def test_what_a_later_reply_proves_to_be_shown_is_taken_back_and_comes_no_second_time(world: Watched) -> None:
+    one = await world.alice.send("one")
+    await world.bob.call("parler_recv")
+    await world.says("not_shown", "failed_request", stays=True)
+    assert said(await world.why(one.id)) == ("not_shown", "failed_request")
+    await world.says("shown", "reply")
+    for who in (world.alice, world.bob.party):
+        ladder = await world.why(one.id, who)
+        assert said(ladder) == ("shown", "reply")
+        assert "shown" in rungs(ladder)
+    assert hear(await world.bob.call("parler_recv")).texts == []
+    # What is told of it from here on changes nothing.
+    await world.says("not_shown", "failed_request")
+    assert said(await world.why(one.id)) == ("shown", "reply")
+
+
+@with_watch
+async def test_what_went_out_again_before_that_is_shown_all_the_same(world: Watched) -> None:
+    one = await world.alice.send("one")
+    await world.bob.call("parler_recv")
+    await world.says("not_shown", "cancelled", stays=True)
+    assert hear(await world.bob.call("parler_recv")).texts == ["one"]
+    assert said(await world.why(one.id)) == ("pending", "")
+    await world.says("shown", "reply", before=1)
+    assert said(await world.why(one.id)) == ("shown", "reply")
+    await world.says("not_shown", "failed_request", stays=True)
+    await world.says("unknown", "timeout", before=1)
+    assert said(await world.why(one.id)) == ("shown", "reply")
+    assert hear(await world.bob.call("parler_recv")).texts == []
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_an_author_is_told_nothing_of_what_was_shown_after_all(shown: bool) -> None:
+    async def main() -> None:
+        async with watched() as world:
+            await world.alice.send("one")
+            await world.bob.call("parler_recv")
+            await world.says("not_shown", "failed_request", stays=True)
+            world.served.world.clock.move(seconds=LATE_MS / 1000)
+            if shown:
+                await world.says("shown", "reply")
+            window = await world.served.window("again", as_name="alice")
+            await window.whoami()
+            line = (await window.ask("window.notice", NOTHING, t.Notice)).line
+            assert ("no model" in line) is not shown
+
+    run(main)
+
+
+@with_watch
+async def test_a_marker_that_the_model_quotes_proves_what_was_said_not_to_be_shown(world: Watched) -> None:
+    one = await world.alice.send("one")
+    marker = hear(await world.bob.call("parler_recv")).markers[0]
+    await world.says("not_shown", "failed_request", stays=True)
+    await world.bob.call("parler_rooms", seen=marker)
+    assert said(await world.why(one.id)) == ("quoted", "quoted")
+    await world.says("shown", "reply")
+    assert said(await world.why(one.id)) == ("quoted", "quoted")
 
 
 @with_watch

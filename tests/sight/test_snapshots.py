@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from parlerd.core.judge import Answer
+from parlerd.core.records import Ending, Test
 from parlerd.core.sight import expected, marker_of
 from parlerd.sight import snapshots
 from parlerd.sight.snapshots import Document, Snapshots
@@ -37,7 +38,8 @@ class Scene:
         with self.path.open("rb") as file:
             found = self.snapshots.look(file.fileno(), len(data), [self.answer])
         for each in found:
-            self.answer.left.pop(each.marker, None)
+            if not each.stays:
+                self.answer.left.pop(each.marker, None)
         return told(found)
 
 
@@ -68,6 +70,14 @@ def test_what_stands_in_another_order_or_place_proves_nothing(scene: Scene, entr
 def test_a_result_that_was_taken_out_was_not_shown(scene: Scene) -> None:
     scene.holds([RESULT])
     assert scene.holds([NOISE, REPLY]) == [("not_shown", "rolled_back")]
+
+
+def test_what_the_host_keeps_after_a_failure_is_looked_for_until_a_reply_proves_it(tmp_path: Path) -> None:
+    stop = Ending(name="stop", has=(Test("type", ("stop",)),), verdict="not_shown", reason="cancelled", then="stays")
+    scene = Scene(tmp_path, endings=(stop,))
+    assert scene.holds([RESULT, {"type": "stop"}]) == [("not_shown", "cancelled")]
+    assert scene.snapshots.has(scene.answer)
+    assert scene.holds([RESULT, {"type": "stop"}, REPLY])[-1] == ("shown", "reply")
 
 
 def test_half_a_document_says_nothing(scene: Scene) -> None:

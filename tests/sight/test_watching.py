@@ -9,14 +9,14 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, Final, ParamSpec
 
 import msgspec
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from parlerd.core.records import Record
+from parlerd.core.records import Ending, Record, Test
 from parlerd.core.sight import Found, expected, marker_of
 from parlerd.sight import watching
 from parlerd.sight.ears import Ears
@@ -292,6 +292,89 @@ async def test_no_more_waits_than_the_bound(folder: Path, monkeypatch: pytest.Mo
         assert scene.verdicts == [(number, "unknown", "too_many") for number in range(3)]
         await scene.append("a.jsonl", result(3, 4, 5, 6, 7), REPLY)
         assert [verdict for _, verdict, _ in scene.verdicts[3:]] == ["shown"] * 5
+
+
+KEEPS: Final = msgspec.structs.replace(
+    RECORD,
+    endings=(
+        *RECORD.endings,
+        Ending(name="stop", has=(Test("type", ("stop",)),), verdict="not_shown", reason="failed_request", then="stays"),
+    ),
+)
+STOP: Final = b'{"type":"stop"}\n'
+END: Final = b'{"type":"end"}\n'
+DENIED: Final = (1, "not_shown", "failed_request")
+
+
+@virtually
+async def test_a_reply_to_a_later_request_takes_back_that_something_was_not_shown(folder: Path) -> None:
+    async with running(folder, KEEPS) as scene:
+        watch = await scene.begin()
+        expects(watch, 1)
+        await scene.append("a.jsonl", result(1), STOP)
+        assert scene.verdicts == [DENIED]
+        watch.ended()  # the host is gone, and the conversation may be gone on with
+        await trio.sleep(LIMIT_S / 2)
+        await scene.append("a.jsonl", STOP)
+        assert scene.verdicts == [DENIED]
+        await scene.append("a.jsonl", REPLY)
+        assert scene.verdicts == [DENIED, (1, "shown", "reply")]
+        await scene.append("a.jsonl", result(1), STOP, REPLY)
+        await trio.sleep(LIMIT_S * 2)
+        assert len(scene.found) == 2
+
+
+@virtually
+async def test_what_one_look_denies_and_proves_is_told_as_proved(folder: Path) -> None:
+    async with running(folder, KEEPS) as scene:
+        expects(await scene.begin(), 1)
+        await scene.append("a.jsonl", result(1), STOP, REPLY)
+        assert scene.verdicts == [(1, "shown", "reply")]
+
+
+@pytest.mark.parametrize("end", [END, b'{"type":"nobody measured this"}\n', b"{\n"], ids=str)
+@pytest.mark.parametrize("at_once", [True, False])
+@virtually
+async def test_what_ends_the_wait_after_that_leaves_it_as_it_was_said(folder: Path, end: bytes, at_once: bool) -> None:
+    async with running(folder, KEEPS) as scene:
+        expects(await scene.begin(), 1)
+        if at_once:
+            await scene.append("a.jsonl", result(1), STOP, end)
+        else:
+            await scene.append("a.jsonl", result(1), STOP)
+            await scene.append("a.jsonl", end)
+        assert [(verdict, reason) for _, verdict, reason in scene.verdicts] == [("not_shown", "failed_request")]
+        await scene.append("a.jsonl", REPLY)
+        await trio.sleep(LIMIT_S * 2)
+        assert len(scene.found) == 1
+
+
+@virtually
+async def test_what_was_not_shown_is_watched_no_longer_than_anything_else(folder: Path) -> None:
+    async with running(folder, KEEPS) as scene:
+        expects(await scene.begin(), 1)
+        await scene.append("a.jsonl", result(1), STOP)
+        await trio.sleep(LIMIT_S + 1)
+        await scene.append("a.jsonl", REPLY)
+        assert scene.verdicts == [DENIED]
+        await trio.sleep(REST_S + IDLE_S)
+        assert not scene.listens()
+
+
+@virtually
+async def test_where_too_much_waits_what_has_a_verdict_is_given_up_first(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "MAX_ANSWERS", 2)
+    async with running(folder, KEEPS) as scene:
+        expects(await scene.begin(), 2)
+        expects(await scene.begin(), 1)
+        await scene.append("a.jsonl", result(1), STOP)
+        assert scene.verdicts == [DENIED]
+        expects(await scene.begin(), 3)
+        assert scene.verdicts == [DENIED]
+        await scene.append("a.jsonl", result(2, 3), REPLY)
+        assert sorted(scene.verdicts[1:]) == [(2, "shown", "reply"), (3, "shown", "reply")]
 
 
 @virtually

@@ -98,6 +98,7 @@ class ModelServer:
         self,
         answer: Callable[[Request], Sequence[Block] | Refusal],
         is_turn: Callable[[Request], bool] = _offers_tools,
+        beside: Turn = DONE,
     ) -> None:
         self.requests: list[Request] = []
         self.exchanges: list[Exchange] = []
@@ -105,6 +106,8 @@ class ModelServer:
         self.beside: list[Request] = []
         self.others: list[str] = []
         self._is_turn = is_turn
+        self._beside = beside
+        """What is said to a request that is no turn."""
         self._voices = {"": _Voice(answer)}
         """Who answers, by a word that the user said; the empty word stands in every request."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -147,7 +150,7 @@ class ModelServer:
         # A host also asks for titles and summaries: those take no turn.
         if not exchange.turn:
             self.beside.append(request)
-            return DONE
+            return self._beside(request) if callable(self._beside) else self._beside
         said = "\n".join(request.users)
         voice = next(self._voices[word] for word in sorted(self._voices, key=len, reverse=True) if word in said)
         with voice.lock:
@@ -248,9 +251,10 @@ def model_server(*turns: Turn) -> Iterator[ModelServer]:
 
 
 @contextmanager
-def scripted_model(is_turn: Callable[[Request], bool] = _offers_tools) -> Iterator[ModelServer]:
-    """A server without anything to say until it is given a script (`play`), for the requests that are turns."""
-    with _serving(ModelServer(_done, is_turn)) as model:
+def scripted_model(is_turn: Callable[[Request], bool] = _offers_tools, beside: Turn = DONE) -> Iterator[ModelServer]:
+    """A server without anything to say until it is given a script (`play`), for the requests that are turns. To others
+    it says `beside`."""
+    with _serving(ModelServer(_done, is_turn, beside)) as model:
         yield model
 
 

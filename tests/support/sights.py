@@ -42,11 +42,14 @@ class FakeWatch:
     def ended(self) -> None:
         self.is_ended = True
 
-    def say(self, verdict: Verdict = "shown", reason: Reason = "reply", *, at: int | None = None) -> None:
-        """The record proves this of the message at this place in the answer, or of all."""
+    def say(
+        self, verdict: Verdict = "shown", reason: Reason = "reply", *, at: int | None = None, stays: bool = False
+    ) -> None:
+        """The record proves this of the message at this place in the answer, or of all. With `stays`, it may prove
+        later that the message was shown."""
         assert self.expected is not None, "nothing was written yet"
         for each in self.expected if at is None else [self.expected[at]]:
-            self.told(Found(marker=each.marker, verdict=verdict, reason=reason, evidence=EVIDENCE))
+            self.told(Found(marker=each.marker, verdict=verdict, reason=reason, evidence=EVIDENCE, stays=stays))
 
 
 @dataclass(eq=False)

@@ -21,7 +21,7 @@ from typing import Final
 from configs.model import MESSAGING
 from tests.e2e.hosts.programs import find
 from tests.e2e.hosts.sandbox import Sandbox
-from tests.support.dialects.blocks import Block, Request, calls
+from tests.support.dialects.blocks import Block, Request, calls, says
 from tests.support.processes import NONE, Variables
 
 Files = Mapping[str, str]
@@ -44,6 +44,10 @@ _SUMMARISES: Final = (
     "Your task is to produce a faithful, concise summary",
 )
 """How the request for a summary begins in each of the hosts."""
+SUMMARY: Final = (
+    f"<summary>{' '.join(f'Something was read, and {n} things were said of it.' for n in range(30))}</summary>"
+)
+"""Long enough for hosts that doubt a short one, and no sentence twice, because one host ends a turn that goes round."""
 _SEARCHES: Final = ("tool_search", "ToolSearch", "search_tool")
 
 
@@ -117,12 +121,18 @@ class Driver:
         return None
 
     def is_turn(self, request: Request) -> bool:
-        """Whether a request is one of the conversation, and not one that the host makes beside it."""
-        return any(tool.endswith(_OURS) or tool in _SEARCHES for tool in request.tools)
+        """Whether a request is one of the conversation, and not one that the host makes beside it. Some hosts offer
+        their tools with the request for a summary as well, and make it while the conversation goes on."""
+        offers = any(tool.endswith(_OURS) or tool in _SEARCHES for tool in request.tools)
+        return offers and not self.is_summary(request)
 
     def is_summary(self, request: Request) -> bool:
         """Whether the host makes a summary of the conversation with this request, and no turn."""
         return bool(request.users) and request.users[-1].startswith(_SUMMARISES)
+
+    def aside(self, request: Request) -> Sequence[Block]:
+        """What the model says to a request that is no turn."""
+        return (says(SUMMARY if self.is_summary(request) else "done"),)
 
     def text(self, result: str) -> str:
         """The text of our answer in what the model is given."""

@@ -194,9 +194,11 @@ class Seat:
                 for tool in dict.fromkeys(block.tool for block in blocks if block.tool):
                     if (step := self.driver.finds(request, tool)) is not None:
                         request = yield [step]
-                known = len(request.results)
+                known, called = len(request.results), sum(bool(block.tool) for block in blocks)
                 request = yield [self._block(block) for block in blocks]
-                text = "\n".join(self.driver.text(result) for result in request.results[known:])
+                # Of a conversation that the host compacted, older results are gone.
+                came = request.results[known:] or request.results[len(request.results) - called :]
+                text = "\n".join(self.driver.text(result) for result in came)
                 self.heard.extend(Heard(block, text) for block in blocks)
                 assert self.may_be_refused or error_in(text) is None, text
                 assert self.most_calls is None or len(self.heard) < self.most_calls, "it is led in a circle"
@@ -270,5 +272,5 @@ class Run:
 @contextmanager
 def seated(somebody: Somebody, driver: Driver) -> Iterator[Seat]:
     """A host that is ready to run; its test is skipped where the program is not there."""
-    with scripted_model(driver.is_turn) as model:
+    with scripted_model(driver.is_turn, driver.aside) as model:
         yield Seat(somebody, driver, model)

@@ -43,6 +43,9 @@ LIMIT_S: Final = 120.0
 """For one thing that a host is about to do. The slowest one takes 40 s to begin on two busy cores."""
 STAYS_S: Final = 8.0
 """How long something of a host may outlive its window. By themselves all are gone in half a second, or stay."""
+_WRITES_S: Final = 4.0
+"""How long a host at a terminal may take to write down a reply, before it is ended: what it wrote nowhere proves
+nothing. The slowest one takes two seconds on two busy cores."""
 _LOOK_S: Final = 0.05
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 Said = tuple[str, str]
@@ -142,11 +145,11 @@ class Bench:
         terminal.enters(words)
         if not self.waits_for(lambda: any(each.replied and each.turn for each in self.seat.model.exchanges[before:])):
             raise NotThere(f"{self.driver.program}: nothing was asked after {words!r}")
-        self.settles()
+        self.settles(_WRITES_S)
 
-    def settles(self) -> None:
+    def settles(self, seconds: float = 1.5) -> None:
         """Let the host write down what was just said: nothing tells when it has."""
-        time.sleep(1.5)
+        time.sleep(seconds)
 
     def ends_shims(self) -> None:
         """Wait until the host's shim is gone, so that the next run has one of its own. What of the host outlives its
@@ -202,8 +205,10 @@ class Bench:
             for entry in found:
                 for verdict in judge.entry(entry, list(answers.values())):
                     id = by_marker[verdict.marker]
-                    said.setdefault(id, (verdict.verdict, verdict.reason))
-                    del answers[id].left[verdict.marker]
+                    if id not in said or verdict.verdict == "shown":
+                        said[id] = verdict.verdict, verdict.reason
+                    if not verdict.stays:
+                        del answers[id].left[verdict.marker]
         return {id: said.get(id, ("none", "nothing in the record")) for id in self.sent}
 
     def found(self, case: str) -> list[Outcome]:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from tests.e2e.hosts.drivers import SUMMARY
 from tests.e2e.hosts.seat import Talk
 from tests.e2e.hosts.sight.bench import LIMIT_S, Bench, NotThere
 from tests.support.dialects.blocks import calls, says
@@ -32,10 +33,6 @@ cheap."""
 _HOLDS_S: Final = 6.0
 """How long a model thinks while somebody stops it."""
 _COMPACTS: Final = {"gemini": "/compress", "qwen": "/compress"}
-_SUMMARY: Final = (
-    f"<summary>{' '.join(f'Something was read, and {n} things were said of it.' for n in range(30))}</summary>"
-)
-"""Long enough for hosts that doubt a short one, and no sentence twice, because one host ends a turn that goes round."""
 _FULL: Final = 1_000_000
 """Tokens with which a host finds its conversation too long."""
 _YOU: Final = re.compile(r"You are (\S+) in ")
@@ -319,7 +316,7 @@ def _compacted(bench: Bench) -> None:
         met.given.put(None)
         yield Refusal()
         while True:
-            yield says(_SUMMARY)
+            yield says(SUMMARY)
 
     with bench.seat.sits(talk()) as terminal:
         bench.gets(met.joined)
@@ -341,7 +338,7 @@ def _compacted_by_hand(bench: Bench) -> None:
         met.given.put(None)
         yield says("I have read that.")
         while True:
-            yield says(_SUMMARY)
+            yield says(SUMMARY)
 
     with bench.seat.sits(talk()) as terminal:
         bench.gets(met.joined)
@@ -361,7 +358,7 @@ def _compacted_midway(bench: Bench) -> None:
         bench.sends(200, 300)
         yield replace(calls("parler_recv"), tokens=_FULL)
         while True:
-            yield says(_SUMMARY)
+            yield says(SUMMARY)
 
     bench.runs_through(talk())
     if not any(bench.driver.is_summary(each.request) for each in list(bench.seat.model.exchanges)):

@@ -23,7 +23,7 @@ TEXT: Final = "some made up words rcpt-0123456789abcdef"
 _KEPT: Final = ("type", "role", "subtype", "status", "reason", "provenance", "kind", "displayRole", "version", "name")
 """Fields whose short words stay: they say of what kind an entry is."""
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.<>-]{0,31}\Z|[0-9]+(?:\.[0-9]+){2}\Z")
-_ID: Final = re.compile(r"(?:[a-z][A-Za-z_]*)?(?:Id|ID|id|Ref|uuid|Uuid|UUID|session|of)\Z")
+_ID: Final = re.compile(r"(?:[a-z][A-Za-z_]*)?(?:Id|ID|id|Ref|uuids?|Uuid|UUID|session|of)\Z")
 _OTHER: Final = "words"
 
 
@@ -123,6 +123,7 @@ def _roots(record: Record) -> Iterator[str]:
     paths += [path for call in record.calls for path in (call.calls, call.id)]
     paths += [path for result in record.results for path in (result.each, result.call, result.text)]
     paths += [path for reply in record.replies for path in (reply.opened, reply.differs, reply.at_least)]
+    paths += [path for ending in record.endings for path in (ending.kept, ending.upto, ending.passed)]
     paths += [record.version, record.result_at, *record.conversation]
     for path in paths:
         yield from re.findall(r"[^.\[\]=]+", path)
