@@ -95,14 +95,27 @@ def parts_in_rows(versions: tuple[str, ...], folders: tuple[str, ...], files: tu
             ),
         ),
         endings=(
+            # A compaction names the first message that it keeps, if there is one; the message with its summary follows.
             Ending(
                 name="summary",
                 has=(Test("message.role", ("assistant",)), Test("message.summary", (True,))),
+                lacks=(Test("message.mode", ("compaction",)),),
                 verdict="summarised",
                 reason="compacted",
             ),
             Ending(
-                name="compaction", has=(Test("part.type", ("compaction",)),), verdict="summarised", reason="compacted"
+                name="compaction of what was too long for a request",
+                has=(Test("part.type", ("compaction",)), Test("part.overflow")),
+                verdict="unknown",
+                reason="compacting",
+            ),
+            Ending(
+                name="compaction",
+                has=(Test("part.type", ("compaction",)),),
+                verdict="summarised",
+                reason="compacted",
+                since="part.tail_start_id",
+                passed="of",
             ),
             Ending(
                 name="aborted message",

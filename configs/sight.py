@@ -1,9 +1,10 @@
 """For which hosts the person lets Parler watch the host's own records, and what is said before that is chosen.
 
-The records hold every prompt and what every tool answered, so nothing but the person's own command makes this choice:
-no variable, no file of a repository, no tool. Not here: how a choice is kept (`chosen`), what a record looks like
-(`configs.hosts`), how it is read (`parlerd.sight`). Above: the command line and the daemon. Invariant: a host that
-nobody measured cannot be chosen.
+The records hold every prompt and what every tool answered, so nothing but the person's own command makes this choice
+for a home: no setting, no file of a project, no tool. Whoever chooses another home has the choices of that one.
+
+Not here: how a choice is kept (`chosen`), what a record looks like (`configs.hosts`), how it is read (`parlerd.sight`).
+Above: the command line and the daemon. Invariant: a host that nobody measured cannot be chosen.
 """
 
 from __future__ import annotations

@@ -167,7 +167,8 @@ NOTES: Final[Mapping[str, str]] = {
     "`unknown`.",
     "droid": "Keeps the end of a conversation that it compacts, and says from where on.",
     "cline-cli": "Writes an answer down before it cuts it: an answer of 7,500 characters or more is `unknown`, and "
-    "everything is while `CLINE_MESSAGE_BUILDER_MAX_TOOL_RESULT_CHARS` is set.",
+    "everything is while `CLINE_MESSAGE_BUILDER_MAX_TOOL_RESULT_CHARS` is set. It says beside its record what it keeps "
+    "of a conversation that it compacts, and what had no reply by then and is not kept is `unknown`.",
     "kimi": "Tells nobody which release it is: its servers are told 0.0.0 of every release. So all is `unknown`, as "
     "`version`, although its record would prove as much as the others do.",
 }

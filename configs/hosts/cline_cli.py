@@ -6,7 +6,7 @@ from typing import Any
 
 from configs.model import PROMPT, Consent, Host, Shim, Start, same_everywhere
 from configs.shapes import stdio
-from parlerd.core.records import Ending, Kind, Record, Reply, Result, Test
+from parlerd.core.records import Ending, Kind, Record, Reply, Result, Summary, Test
 from parlerd.operations.traits import HostTraits
 
 
@@ -20,6 +20,8 @@ _RECORD = Record(
     files=("*/*.messages.json",),
     form="document",
     list="messages",
+    # A compaction takes nothing out of the messages.
+    summary=Summary(of=".messages.json", file=".compaction.json", last="source_last_message_key", mark="id:", id="id"),
     version="origin.version",
     clients=("0.0.0",),
     blinded_by=("CLINE_MESSAGE_BUILDER_MAX_TOOL_RESULT_CHARS",),
@@ -34,11 +36,21 @@ _RECORD = Record(
             nested=True,
             whole_below=7_500,
         ),
+        Result(
+            name="tool result that a compaction kept",
+            has=(Test("source_last_message_key"),),
+            each="messages[].content[type=tool_result]",
+            call="tool_use_id",
+            text="content",
+            nested=True,
+            whole_below=7_500,
+        ),
     ),
     replies=(
         Reply(name="reply", has=(Test("role", ("assistant",)), Test("metrics")), lacks=(Test("metadata.displayOnly"),)),
     ),
     endings=(
+        Ending(name="compaction", has=(Test("source_last_message_key"),), verdict="unknown", reason="compacting"),
         Ending(
             name="error",
             has=(Test("role", ("assistant",)), Test("metadata.displayRole", ("error",))),

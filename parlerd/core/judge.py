@@ -72,6 +72,8 @@ class _Standing(msgspec.Struct):
     """Requests that were sent after it."""
     passed: Bounded[Scalar, None]
     """Its own id and those of later entries, as far as a compaction may name one of them."""
+    own: dict[Path, Scalar]
+    """Those of them that are its own, by their paths."""
     is_denied: bool = False
     """Whether it was told that the messages were not shown."""
     out: Ending | None = None
@@ -175,6 +177,7 @@ class Judge:
             calling=None if call is None else self._calling.get(call),
             opened=Bounded(MAX_LINKS),
             passed=Bounded(MAX_LINKS),
+            own={path: id for path in self._passing if (id := _id(entry, path)) is not None},
         )
         self._pass(standing, entry)
         return standing
@@ -218,8 +221,10 @@ class Judge:
             if self._record.chain is not None and (id := _id(entry, self._record.chain.id)) is not None:
                 standing.ids |= {id}
             return True
-        upto = _id(entry, ending.upto)
-        return upto is not None and upto not in standing.passed and len(standing.passed) < MAX_LINKS
+        named = _id(entry, ending.upto or ending.since)
+        if named is None or len(standing.passed) == MAX_LINKS:
+            return False
+        return named not in standing.passed or (bool(ending.since) and named == standing.own.get(ending.passed))
 
     def _ends(self, answer: Answer, standing: _Standing, ending: Ending) -> list[Found]:
         match ending.then:

@@ -113,8 +113,9 @@ class Ending(Kind, frozen=True, kw_only=True):
     next reply.
 
     A compaction may spare results. `kept` leads to the ids of the entries that the host keeps as they are, where it
-    makes the conversation go on from the entry of the compaction. `upto` leads to an id, and what came after the entry
-    in which `passed` leads to the same id is kept: a summary takes time, or leaves the end of a conversation alone.
+    makes the conversation go on from the entry of the compaction. A summary that takes time, or leaves the end of a
+    conversation alone, names an entry: `upto` leads to the id of the last one that is gone, `since` to that of the
+    first one that is kept, and `passed` leads to these ids in the entries themselves.
     """
 
     verdict: Literal["summarised", "not_shown", "unknown"]
@@ -122,6 +123,7 @@ class Ending(Kind, frozen=True, kw_only=True):
     then: Literal["over", "stays", "returns"] = "over"
     kept: Path = ""
     upto: Path = ""
+    since: Path = ""
     passed: Path = ""
 
 
@@ -145,14 +147,29 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
     parts: str
 
 
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """A document beside another one, which says what took the place of the older entries: a summary, and what is kept.
+
+    `file` is how its name ends where the name of the other document ends in `of`. `last` leads to the id of the last
+    entry that it stands for, with `mark` before it, and `id` to the id of an entry. It is one more entry behind that
+    one.
+    """
+
+    of: str
+    file: str
+    last: Path
+    mark: str
+    id: Path
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """The record of one host.
 
     `versions` are those for which all of this was measured. `folders` are templates of the folder that holds the
     records, with `~` and `${NAME}` as in `configs.model`; the first that can be expanded counts. `files` are patterns
     of paths below it, in which `*` stands for anything within one name. `form` says what a file is; `rows` says more of
-    a database, and `list` leads to the entries of a document. `call_meta` is the field of a call's `_meta` with the id
-    under which the record has the call.
+    a database, `list` leads to the entries of a document, and `summary` says what may stand beside it. `call_meta` is
+    the field of a call's `_meta` with the id under which the record has the call.
 
     `results`, `replies`, `endings` and `harmless` say what each entry is, `endings` first. An entry that none of them
     fits ends every proof in its file as `unknown`: so a host that begins to record something new is believed nothing.
@@ -169,6 +186,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     form: Literal["lines", "rows", "document"] = "lines"
     rows: Rows | None = None
     list: Path = ""
+    summary: Summary | None = None
     call_meta: str = ""
     version: Path = ""
     clients: tuple[str, ...] = ()
@@ -258,10 +276,15 @@ def check(record: Record) -> None:
         _steps(path)
     if (record.form == "rows" and record.rows is None) or (record.form == "document" and not record.list):
         raise ValueError("a description says where the entries are")
+    if record.summary is not None and (
+        record.form != "document" or not all(name.endswith(record.summary.of) for name in record.files)
+    ):
+        raise ValueError("nothing says beside which document a summary stands")
     if record.clients and not record.version:
         raise ValueError("nothing says which release of the host wrote the record")
     for ending in record.endings:
-        if bool(ending.upto) != bool(ending.passed) or (ending.kept and record.chain is None):
+        names = bool(ending.upto) + bool(ending.since)
+        if names != bool(ending.passed) or (ending.kept and record.chain is None):
             raise ValueError(f"{ending.name}: nothing says what it spares")
         if ending.then != "over" and ending.verdict != "not_shown":
             raise ValueError(f"{ending.name}: it says nothing that a later reply could disprove")
@@ -284,11 +307,13 @@ def _paths(record: Record) -> Iterator[Path]:
     for result in record.results:
         yield from (result.each, result.call, result.text)
     for ending in record.endings:
-        yield from (ending.kept, ending.upto, ending.passed)
+        yield from (ending.kept, ending.upto, ending.since, ending.passed)
     for reply in record.replies:
         yield from (reply.opened, reply.differs, reply.at_least)
     if record.chain is not None:
         yield from (record.chain.id, record.chain.parent, record.chain.caller)
+    if record.summary is not None:
+        yield from (record.summary.last, record.summary.id)
     yield from (record.list, record.version, record.result_at, *record.conversation)
 
 

@@ -12,11 +12,11 @@ is waited for; of what was read nothing is kept.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from parlerd.core.judge import Answer, Judge, decoded
-from parlerd.core.records import Record, at, one
+from parlerd.core.records import Record, Summary, at, one
 from parlerd.core.sight import Found, Reason
 
 MAX_DOCUMENT: Final = 32 * 1024 * 1024
@@ -99,10 +99,12 @@ class Snapshots:
 
 
 class Document:
-    """A `Source` in one JSON document, which is replaced whole."""
+    """A `Source` in one JSON document, which is replaced whole. `summary` reads what stands beside it, where the
+    description names something; `None` where nothing stands there. It raises `Unreadable`."""
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, summary: Callable[[], bytes | None] = lambda: None) -> None:
         self._record = record
+        self._summary = summary
 
     def entries(self, descriptor: int, size: int, answers: Sequence[Answer]) -> Iterable[Any] | None:
         if size > MAX_DOCUMENT:
@@ -123,4 +125,20 @@ class Document:
         entries = next(iter(at(document, self._record.list)), None)
         if not isinstance(entries, list):
             raise Unreadable("record_unreadable")
-        return entries
+        return entries if self._record.summary is None else self._summed_up(self._record.summary, entries, holding)
+
+    def _summed_up(self, summary: Summary, entries: list[Any], holding: Sequence[Answer]) -> list[Any] | None:
+        """The entries with their summary. It is read after them, because a host writes it before it asks with it."""
+        try:
+            data = self._summary()
+        except Unreadable as error:
+            raise Unreadable(error.reason, holding) from None
+        if data is None:
+            return entries
+        found = decoded(data)
+        last = one(found, summary.last)
+        for index, entry in enumerate(entries):
+            if isinstance(last, str) and last == f"{summary.mark}{one(entry, summary.id)}":
+                return [*entries[: index + 1], found, *entries[index + 1 :]]
+        # One of the two is being written.
+        return None

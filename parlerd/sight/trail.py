@@ -20,6 +20,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Final, NamedTuple
 
 from parlerd import beneath
@@ -27,7 +28,7 @@ from parlerd.bounded import Bounded
 from parlerd.core.judge import Answer, Judge
 from parlerd.core.records import Record
 from parlerd.core.sight import Found, Reason
-from parlerd.sight.snapshots import Document, Snapshots
+from parlerd.sight.snapshots import MAX_DOCUMENT, Document, Snapshots, Unreadable
 
 MAX_LINE: Final = 4 * 1024 * 1024
 """Bytes of a line. The longest one of ours that a host was seen to write is some 200 kB; a picture as base64 can have
@@ -340,7 +341,30 @@ class Trail:
 
                 return Snapshots(self._record, self._evidence, Database(self._record, self._whole(name)))
             case "document":
-                return Snapshots(self._record, self._evidence, Document(self._record))
+                return Snapshots(self._record, self._evidence, Document(self._record, partial(self._beside, name)))
+
+    def _beside(self, name: str) -> bytes | None:
+        """The summary that stands beside a document. Raises `Unreadable`."""
+        summary = self._record.summary
+        if summary is None:
+            return None
+        beside = name.removesuffix(summary.of) + summary.file
+        try:
+            with beneath.folder(self._root) as root:
+                descriptor = beneath.open_regular(root, os.fsencode(beside))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError):
+            raise Unreadable("record_unreadable") from None
+        try:
+            status = os.fstat(descriptor)
+            if status.st_uid != os.geteuid() or status.st_size > MAX_DOCUMENT:
+                raise Unreadable("record_unreadable")
+            return os.pread(descriptor, MAX_DOCUMENT, 0)
+        except OSError:
+            raise Unreadable("record_unreadable") from None
+        finally:
+            os.close(descriptor)
 
     @contextmanager
     def _reading(

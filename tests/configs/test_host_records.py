@@ -268,6 +268,22 @@ def test_what_a_compaction_does_not_keep_is_summarised(host: str, changes: dict[
     assert (found.verdict, found.reason) == ("summarised", "compacted")
 
 
+@pytest.mark.parametrize(
+    ("kept", "said"), [(True, ("shown", "reply")), (False, ("unknown", "compacting"))], ids=["kept", "not kept"]
+)
+def test_what_cline_compacts_is_proved_only_where_it_keeps_it(kept: bool, said: tuple[str, str]) -> None:
+    """What it writes beside its record is one more entry, behind the last one that it stands for."""
+    _, _, record = parts("cline-cli-plain")
+    entries = sample("cline-cli-plain")
+    at = first_with_text(record, entries)
+    summary = {"source_last_message_key": f"id:{entries[at]['id']}", "messages": [{"role": "user", "content": "words"}]}
+    if kept:
+        summary["messages"] = [*summary["messages"], *entries[at - 1 : at + 1]]
+    found = judged(record, [*entries[: at + 1], summary, *entries[at + 1 :]])
+    assert found is not None
+    assert (found.verdict, found.reason) == said
+
+
 @pytest.mark.parametrize("host", ["opencode", "kilo"])
 def test_a_command_that_a_person_runs_is_no_reply_although_it_is_written_as_a_tool_of_an_assistant(host: str) -> None:
     _, _, record = parts(f"{host}-plain")

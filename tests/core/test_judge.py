@@ -402,6 +402,36 @@ class TestCompactions:
     @pytest.mark.parametrize(
         ("order", "said"),
         [
+            # The first that is kept came before the result, or holds it, or came after it.
+            ("SAF", "shown"),
+            ("SAsF", "shown"),
+            ("AF", "shown"),
+            ("Rf", "shown"),
+            ("Rrf", "shown"),
+            ("RsSF", "summarised"),
+            ("ASF", "summarised"),
+            ("Ac", "summarised"),
+        ],
+    )
+    def test_what_came_with_or_after_the_first_that_a_compaction_keeps_is_kept(self, order: str, said: str) -> None:
+        (compaction,) = self.UPTO.endings
+        since = msgspec.structs.replace(compaction, upto="", since="first")
+        letters = {
+            "A": {**RESULT, "id": "a"},
+            "R": {**RESULT, "id": "r"},
+            "r": {"type": "noise", "id": "r"},
+            "S": {"type": "noise", "id": "s"},
+            "s": {"type": "noise", "id": "other"},
+            "F": {"type": "compact", "first": "s"},
+            "f": {"type": "compact", "first": "r"},
+            "c": {"type": "compact"},
+        }
+        found = verdicts(changed(endings=(since,)), [*(letters[letter] for letter in order), REPLY])
+        assert found == (both("shown", "reply") if said == "shown" else both("summarised", "compacted"))
+
+    @pytest.mark.parametrize(
+        ("order", "said"),
+        [
             # The summary was begun before the result came.
             ("SAC", "shown"),
             ("SnAC", "shown"),

@@ -11,7 +11,21 @@ from hypothesis import strategies as st
 
 from configs.hosts import HOSTS
 from parlerd.core import records
-from parlerd.core.records import Chain, Ending, Kind, Opening, Record, Reply, Result, Test, at, check, one, texts
+from parlerd.core.records import (
+    Chain,
+    Ending,
+    Kind,
+    Opening,
+    Record,
+    Reply,
+    Result,
+    Summary,
+    Test,
+    at,
+    check,
+    one,
+    texts,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -121,10 +135,14 @@ def _compaction(**changes: Any) -> Ending:
         {"form": "rows"},
         {"form": "document"},
         {"clients": ("0.0.0",)},
+        {"summary": Summary(of=".jsonl", file=".s", last="last", mark="", id="id")},
+        {"form": "document", "list": "all", "summary": Summary(of=".json", file=".s", last="last", mark="", id="id")},
         {"replies": (Reply(name="r", has=(), opened="id"),)},
         {"replies": (Reply(name="r", has=(), differs="id"),)},
         {"replies": (Reply(name="r", has=(), at_least="n"),)},
         {"endings": (_compaction(upto="id"),)},
+        {"endings": (_compaction(since="id"),)},
+        {"endings": (_compaction(upto="id", since="id", passed="id"),)},
         {"endings": (_compaction(passed="id"),)},
         {"endings": (_compaction(kept="ids[]"),)},
         {"endings": (_compaction(then="stays"),)},
@@ -144,14 +162,21 @@ def test_every_path_of_a_description_is_checked() -> None:
         "endings": (Ending(name="e", has=(Test(bad),), verdict="unknown", reason="unrecognised"),),
         "results": (Result(name="r", has=(), text=bad),),
         "chain": Chain(id="id", parent="up", caller=bad),
+        "summary": Summary(of=".jsonl", file=".s", last=bad, mark="", id="id"),
         "conversation": (bad,),
         "version": bad,
     }
     for name, value in kinds.items():
+        form = {"form": "document", "list": "all"} if name == "summary" else {}
         with pytest.raises(ValueError, match="no path"):
-            check(msgspec.structs.replace(SMALL, **{name: value}))
+            check(msgspec.structs.replace(SMALL, **form, **{name: value}))
     chained = msgspec.structs.replace(SMALL, chain=Chain(id="id", parent="up"))
-    for paths in ({"kept": bad}, {"upto": bad, "passed": "id"}, {"upto": "id", "passed": bad}):
+    for paths in (
+        {"kept": bad},
+        {"upto": bad, "passed": "id"},
+        {"since": bad, "passed": "id"},
+        {"upto": "id", "passed": bad},
+    ):
         with pytest.raises(ValueError, match="no path"):
             check(msgspec.structs.replace(chained, endings=(_compaction(**paths),)))
 

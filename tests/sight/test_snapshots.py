@@ -11,10 +11,10 @@ import msgspec
 import pytest
 
 from parlerd.core.judge import Answer
-from parlerd.core.records import Ending, Test
+from parlerd.core.records import Ending, Result, Summary, Test
 from parlerd.core.sight import expected, marker_of
 from parlerd.sight import snapshots
-from parlerd.sight.snapshots import Document, Snapshots
+from parlerd.sight.snapshots import Document, Snapshots, Unreadable
 from tests.sight.test_trail import RECORD, told
 
 TEXT: Final = f"words\n{marker_of(bytes(8))}"
@@ -24,11 +24,18 @@ NOISE: Final = {"type": "noise"}
 
 
 class Scene:
-    def __init__(self, folder: Path, **changes: Any) -> None:
+    def __init__(self, folder: Path, *, beside: bytes | Unreadable | None = None, **changes: Any) -> None:
         self.path = folder / "a.json"
+        self.beside = beside
+        """What stands beside it, or how that cannot be read."""
         self.answer = Answer([expected(TEXT)])
         record = msgspec.structs.replace(RECORD, form="document", list="inside.messages", **changes)
-        self.snapshots = Snapshots(record, "host 1", Document(record))
+        self.snapshots = Snapshots(record, "host 1", Document(record, self._beside))
+
+    def _beside(self) -> bytes | None:
+        if isinstance(self.beside, Unreadable):
+            raise self.beside
+        return self.beside
 
     def holds(self, entries: Sequence[Any]) -> list[tuple[str, str]]:
         return self.is_(json.dumps({"inside": {"messages": entries}}).encode())
@@ -78,6 +85,53 @@ def test_what_the_host_keeps_after_a_failure_is_looked_for_until_a_reply_proves_
     assert scene.holds([RESULT, {"type": "stop"}]) == [("not_shown", "cancelled")]
     assert scene.snapshots.has(scene.answer)
     assert scene.holds([RESULT, {"type": "stop"}, REPLY])[-1] == ("shown", "reply")
+
+
+class TestSummaries:
+    """A document beside the first one, which says what took the place of the older entries."""
+
+    CHANGES: Final = {
+        "summary": Summary(of=".json", file=".sum", last="up.to", mark="id:", id="id"),
+        "results": (*RECORD.results, Result(name="kept", has=(Test("up"),), each="kept[]", text="text")),
+        "endings": (Ending(name="compaction", has=(Test("up"),), verdict="unknown", reason="compacting"),),
+    }
+
+    @pytest.mark.parametrize(
+        ("order", "last", "kept", "said"),
+        [
+            ("ARB", "a", [], [("unknown", "compacting")]),
+            ("ARB", "r", [], [("shown", "reply")]),
+            ("ARB", "b", [], [("shown", "reply")]),
+            ("AnRB", "n", [], [("unknown", "compacting")]),
+            ("AnRB", "n", [RESULT], [("shown", "reply")]),
+            ("AnRB", "n", [{"text": "words"}], [("unknown", "compacting")]),
+            ("AnRB", "n", [{"text": TEXT[1:]}], [("cut", "cut_by_host")]),
+            ("nAR", "n", [], [("shown", "reply")]),
+            ("An", "n", [RESULT], []),
+            # Of which entry it stands at the end is not there, or not said.
+            ("AnRB", "gone", [], []),
+            ("AnRB", None, [], []),
+        ],
+        ids=str,
+    )
+    def test_what_a_summary_took_the_place_of_is_not_proved_by_a_reply(
+        self, tmp_path: Path, order: str, last: str | None, kept: list[Any], said: list[tuple[str, str]]
+    ) -> None:
+        letters = {"A": RESULT, "R": REPLY, "B": REPLY, "n": NOISE}
+        summary = {"up": {"to": f"id:{last}" if last else None}, "kept": kept}
+        scene = Scene(tmp_path, beside=json.dumps(summary).encode(), **self.CHANGES)
+        assert scene.holds([{**letters[letter], "id": letter.lower()} for letter in order]) == said
+
+    @pytest.mark.parametrize("beside", [b"", b"{", b"[]", b'{"up": 1}'])
+    def test_a_summary_that_is_being_written_is_waited_for(self, tmp_path: Path, beside: bytes) -> None:
+        scene = Scene(tmp_path, beside=beside, **self.CHANGES)
+        assert scene.holds([RESULT, REPLY]) == []
+        scene.beside = None
+        assert scene.holds([RESULT, REPLY]) == [("shown", "reply")]
+
+    def test_a_summary_that_cannot_be_read_makes_it_unknown(self, tmp_path: Path) -> None:
+        scene = Scene(tmp_path, beside=Unreadable("record_unreadable"), **self.CHANGES)
+        assert scene.holds([RESULT, REPLY]) == [("unknown", "record_unreadable")]
 
 
 def test_half_a_document_says_nothing(scene: Scene) -> None:

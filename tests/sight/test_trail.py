@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from parlerd.core.judge import Answer
-from parlerd.core.records import Ending, Kind, Record, Reply, Result, Test
+from parlerd.core.records import Ending, Kind, Record, Reply, Result, Summary, Test
 from parlerd.core.sight import Found, expected, marker_of
 from parlerd.sight import trail as trails
 from parlerd.sight.trail import Change, Gone, Trail
@@ -575,3 +575,46 @@ def test_a_record_of_another_form_is_read_by_its_own_reader(tmp_path: Path) -> N
     new = scene.file("a.tmp", json.dumps({"messages": [*entries, {"type": "reply"}]}).encode())
     new.rename(path)
     assert scene.look(path) == SHOWN
+
+
+@pytest.mark.parametrize(
+    ("beside", "said"),
+    [
+        ("nothing", SHOWN),
+        ("a summary", [("unknown", "compacting")]),
+        ("a link", [("unknown", "record_unreadable")]),
+        ("a pipe", [("unknown", "record_unreadable")]),
+        ("a long one", [("unknown", "record_unreadable")]),
+    ],
+)
+def test_a_summary_is_read_where_it_stands_beside_a_document_and_as_carefully(
+    tmp_path: Path, beside: str, said: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(tmp_path / "records")
+    record: Any = msgspec.structs.replace(
+        RECORD,
+        form="document",
+        list="messages",
+        files=("*/*.json",),
+        summary=Summary(of=".json", file=".sum", last="up", mark="id:", id="id"),
+        endings=(Ending(name="compaction", has=(Test("up"),), verdict="unknown", reason="compacting"),),
+    )
+    scene.trail = Walked(str(scene.folder), record, "host 1")
+    path = scene.file("p/a.json", b'{"messages": []}')
+    other = scene.folder / "p" / "a.sum"
+    summary = b'{"up": "id:a"}'
+    match beside:
+        case "a summary" | "a long one":
+            other.write_bytes(summary)
+        case "a link":
+            (tmp_path / "elsewhere").write_bytes(summary)
+            other.symlink_to(tmp_path / "elsewhere")
+        case "a pipe":
+            os.mkfifo(other)
+        case _:
+            pass
+    if beside == "a long one":
+        monkeypatch.setattr(trails, "MAX_DOCUMENT", 10)
+    scene.trail.walk()
+    path.write_text(json.dumps({"messages": [{**json.loads(scene.result), "id": "a"}, {"type": "reply"}]}))
+    assert scene.look(path) == said

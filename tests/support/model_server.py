@@ -106,7 +106,7 @@ class ModelServer:
         self.beside: list[Request] = []
         self.others: list[str] = []
         self._is_turn = is_turn
-        self._beside = beside
+        self.aside = beside
         """What is said to a request that is no turn."""
         self._voices = {"": _Voice(answer)}
         """Who answers, by a word that the user said; the empty word stands in every request."""
@@ -150,7 +150,7 @@ class ModelServer:
         # A host also asks for titles and summaries: those take no turn.
         if not exchange.turn:
             self.beside.append(request)
-            return self._beside(request) if callable(self._beside) else self._beside
+            return self.aside(request) if callable(self.aside) else self.aside
         said = "\n".join(request.users)
         voice = next(self._voices[word] for word in sorted(self._voices, key=len, reverse=True) if word in said)
         with voice.lock:

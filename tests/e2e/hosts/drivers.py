@@ -37,6 +37,7 @@ _SUMMARISES: Final = (
     "First, reason in your <analysis> block.",
     "Here is the conversation so far:",
     "Please create a detailed summary of the conversation so far.",
+    "Summarize this session for continuation.",
     "Please summarize the following conversation:",
     "You are about to run out of context. Create a handoff summary",
     "You are performing a CONTEXT CHECKPOINT COMPACTION.",
@@ -64,6 +65,8 @@ class Driver:
     """What a model of this host calls our tool."""
     asks: str = ""
     """What this host prints at a terminal when it can be asked, where no word of its command line is a first prompt."""
+    subcommand: int = 0
+    """How many words of a run without a terminal stand before its options."""
 
     @property
     def host(self) -> str:
@@ -174,6 +177,7 @@ class ClaudeCode(Driver):
 class Codex(Driver):
     program = "codex"
     tool = "{}"
+    subcommand = 1
 
     def files(self, url: str, folder: Path) -> Files:
         del folder

@@ -152,9 +152,9 @@ class Seat:
         window: str = "",
     ) -> Iterator[Run]:
         """The host with a first prompt, and a model that says `talk`; with `again`, the conversation of the run before
-        goes on, and with `brings` that command starts the host, which has its program in `path`. `options` stand before
-        its other words. A `window` is a word for the prompt: runs with one each stand beside each other and
-        have a conversation and a model each. What is left of it at the end is killed."""
+        goes on, and with `brings` that command starts the host, which has its program in `path`. `options` stand where
+        the host takes them, before its other words. A `window` is a word for the prompt: runs with one each stand
+        beside each other and have a conversation and a model each. What is left of it at the end is killed."""
         self.plays(talk, window)
         home = self._sandbox.somebody.user
         out = home / f"{self.driver.program}-{next(self._numbers)}.out"
@@ -163,7 +163,9 @@ class Seat:
         else:
             words = self.driver.again("Go on.", home) if again else self.driver.words("Go on.")
         environment = {**self.driver.variables(self.model.url), **variables}
-        child = self._sandbox.begins([*options, *words], out, environment, brings=brings, path=path)
+        behind = self.driver.subcommand
+        words = [*words[:behind], *options, *words[behind:]]
+        child = self._sandbox.begins(words, out, environment, brings=brings, path=path)
         run = Run(self, child, out)
         try:
             yield run

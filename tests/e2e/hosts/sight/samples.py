@@ -123,7 +123,7 @@ def _roots(record: Record) -> Iterator[str]:
     paths += [path for call in record.calls for path in (call.calls, call.id)]
     paths += [path for result in record.results for path in (result.each, result.call, result.text)]
     paths += [path for reply in record.replies for path in (reply.opened, reply.differs, reply.at_least)]
-    paths += [path for ending in record.endings for path in (ending.kept, ending.upto, ending.passed)]
+    paths += [path for ending in record.endings for path in (ending.kept, ending.upto, ending.since, ending.passed)]
     paths += [record.version, record.result_at, *record.conversation]
     for path in paths:
         yield from re.findall(r"[^.\[\]=]+", path)
