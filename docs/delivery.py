@@ -102,7 +102,8 @@ VERDICTS: Final[Mapping[Verdict, tuple[str, str]]] = {
 REASONS: Final[Mapping[str, str]] = {
     "no_host": "nobody has measured the records of this host",
     "version": "the host is another release than those that were measured, or tells nobody which release it is",
-    "no_record": "the host has no folder of records, or ended without having written the answer into one",
+    "no_record": "the host has no folder of records, or no record had the answer a minute after it came; when one has "
+    "it later, another verdict follows",
     "unwatched": "the system let nobody watch the folder, or the watching was ended",
     "timeout": "no proof came in ten minutes",
     "too_long": "an entry or an answer was longer than Parler looks at, or so long that the host may have cut it",

@@ -44,7 +44,7 @@ faster than it writes its record; of the oldest it stays unknown."""
 MAX_EVIDENCE: Final = 256
 """Characters of what is told of the entries that decided."""
 MAX_QUOTED: Final = 1024
-"""Markers of one conversation that a call quoted, or of which the record proved nothing or denied something."""
+"""Markers of one conversation that a call quoted, or of which the record may prove more than it did."""
 _Word = tuple[Sighted, str, str]
 """A verdict, its reason, and its evidence."""
 _WORST: Final[tuple[Sighted, ...]] = ("shown", "quoted", "unknown", "summarised", "not_shown", "cut")
@@ -67,24 +67,23 @@ class Marked:
 @dataclass(slots=True)
 class _Shown:
     """A message as one or several answers show it. `left` are the markers without a verdict, `found` the worst verdict
-    up to now, with its reason and its evidence, `denied` the verdicts that may still turn into `shown`, by marker.
-    `upto` is where the last part ends, and `ends` says that the message ends there. `is_one` says that all of it stands
-    in one answer. `is_told` says that the engine knows a verdict on all of it, `is_denied` that this is one which says
-    that the message was not shown."""
+    that stands, with its reason and its evidence, `open` the verdicts after which others may come, by marker. `upto` is
+    where the last part ends, and `ends` says that the message ends there. `is_one` says that all of it stands in one
+    answer. `told` is the verdict on all of it that the engine knows, and `is_open` says that another may come."""
 
     left: set[str] = field(default_factory=set)
     found: _Word = ("shown", "reply", "")
-    denied: dict[str, _Word] = field(default_factory=dict)
+    open: dict[str, _Word] = field(default_factory=dict)
     upto: int = 0
     ends: bool = False
     is_one: bool = False
-    is_told: bool = False
-    is_denied: bool = False
+    told: Sighted | None = None
+    is_open: bool = False
 
     @property
     def worst(self) -> _Word:
         """What is to be said of it now."""
-        return max((self.found, *self.denied.values()), key=lambda each: _WORST.index(each[0]))
+        return max((self.found, *self.open.values()), key=lambda each: _WORST.index(each[0]))
 
 
 @dataclass(slots=True)
@@ -167,8 +166,8 @@ class Lookout:
         # The messages that were shown in part, by id; and what each marker without a verdict is of.
         self._begun: Bounded[str, _Shown] = Bounded(MAX_MESSAGES)
         self._of: dict[str, tuple[str, _Shown]] = {}
-        # The same of those whose verdict may still turn into `shown`.
-        self._denied: Bounded[str, tuple[str, _Shown]] = Bounded(MAX_QUOTED)
+        # The same of those that have a verdict after which another may come.
+        self._open: Bounded[str, tuple[str, _Shown]] = Bounded(MAX_QUOTED)
         # The markers that a call of this conversation quoted before their verdict came; and the messages of which the
         # record proved nothing, by the one marker behind them.
         self._quoted: Bounded[str, bool] = Bounded(MAX_QUOTED)
@@ -269,7 +268,7 @@ class Lookout:
         if shown is None or shown.upto < part.start:
             # Nobody can say of the part before that the model was shown it.
             shown = _Shown(found=("unknown", "part", ""))
-        if not shown.left and not shown.is_told:
+        if not shown.left and shown.told is None:
             self._tell(part.id, "pending", "")
         shown.is_one = not part.start and part.ends
         shown.upto, shown.ends = max(shown.upto, part.end), shown.ends or part.ends
@@ -278,13 +277,13 @@ class Lookout:
         return shown
 
     def found(self, found: Found) -> None:
-        """A verdict came. A second one on a marker is ignored, unless it says that the message was shown after all."""
-        of = self._of.pop(found.marker, None) or self._denied.pop(found.marker, None)
+        """A verdict came. A second one on a marker is ignored, unless the one before said that another may come."""
+        of = self._of.pop(found.marker, None) or self._open.pop(found.marker, None)
         if of is None:
             return
         id, shown = of
         shown.left.discard(found.marker)
-        shown.denied.pop(found.marker, None)
+        shown.open.pop(found.marker, None)
         word: _Word = found.verdict, found.reason, found.evidence
         stays = found.stays
         # What is so long that the host may have cut its middle out can have lost the words before the marker.
@@ -294,8 +293,8 @@ class Lookout:
             elif shown.is_one:
                 self._unproven[found.marker] = id
         if stays:
-            shown.denied[found.marker] = word
-            self._denied[found.marker] = id, shown
+            shown.open[found.marker] = word
+            self._open[found.marker] = id, shown
         else:
             shown.found = max(word, shown.found, key=lambda each: _WORST.index(each[0]))
         self._judge(id, shown)
@@ -305,12 +304,14 @@ class Lookout:
         proved to be shown: it may have gone out once more, and be waited for in another answer."""
         verdict, reason, evidence = shown.worst
         is_bad = verdict in ("summarised", "not_shown", "cut")
-        if (shown.is_told and not shown.is_denied) or (shown.left and not is_bad):
+        if shown.left and not is_bad:
             return
-        if shown.is_denied and (verdict not in ("shown", "quoted") or not shown.ends):
-            return
+        if shown.told is not None:
+            is_proof = verdict in ("shown", "quoted") and shown.ends
+            if not shown.is_open or not (is_proof or (shown.told == "unknown" and is_bad)):
+                return
         if is_bad or shown.ends:
-            shown.is_told, shown.is_denied = True, is_bad
+            shown.told, shown.is_open = verdict, bool(shown.open)
             self._tell(id, verdict, reason, evidence)
         else:
             # Nothing is watched until the reader asks for the rest, which it may never do.
@@ -325,7 +326,7 @@ class Lookout:
             if marker in self._of:
                 self._quoted[marker] = True
             elif (id := self._unproven.pop(marker, None)) is not None:
-                self._denied.pop(marker, None)
+                self._open.pop(marker, None)
                 self._tell(id, "quoted", "quoted")
 
     def _tell(self, id: str, verdict: Sighted, reason: str, evidence: str = "") -> None:

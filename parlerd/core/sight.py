@@ -81,8 +81,8 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one expected message. There is one for each marker, and a second one only of `shown` after one
-    that `stays`."""
+    """What became of one expected message. There is one for each marker, and another one only after one that `stays`:
+    of `shown` after `not_shown`, and of whatever is proved after `unknown`."""
 
     marker: str
     verdict: Verdict
@@ -91,8 +91,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     """The host's id, its version, and the names that the host's description gives the lines that decided. It holds
     nothing that was read."""
     stays: bool = False
-    """Whether the host keeps in the conversation what it did not show, so that a later reply may still prove that the
-    message was shown."""
+    """Whether more may be proved: the host keeps in the conversation what it did not show, so that a later reply may
+    prove that the message was shown, or the host may still write down what stands in no record yet."""
 
 
 def expected(text: str) -> Expected:

@@ -8,7 +8,7 @@
 
 Not here: who consented (the engine), where markers are drawn and put (`mcp_server`), how records are watched
 (`watching`). Above: `parlerd.engine`, `mcp_server`, `parlerd.daemon`. Below: `core.sight`. Invariant: each marker that
-was expected gets one `Found`, and a second one only of `shown` after one that `stays`; nothing is read before something
+was expected gets one `Found`, and another one only after one that `stays`; nothing is read before something
 is expected.
 """
 
@@ -78,6 +78,10 @@ BEGIN_S: Final = 1.0
 """How many seconds an answer may be held up. The first one for a host waits for its folders to be listed."""
 LIMIT_S: Final = 600.0
 """After how many seconds an expected message is `unknown`, and one that was not shown is watched no longer."""
+NOWHERE_S: Final = 60.0
+"""After how many seconds an answer that stands in no record is `unknown`, for as long as the host writes it nowhere:
+most likely this conversation is not recorded. A host may wait with its entry for other calls of the same reply, so the
+answer is looked for on."""
 GONE_S: Final = 30.0
 """How many seconds a host that is gone may still take to write down what it was given. Where only our shim is gone, the
 host goes on; no host was seen to write an answer later than 0.2 s after it came."""

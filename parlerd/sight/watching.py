@@ -10,7 +10,7 @@ system collects what changes and no thread of ours runs.
 
 Not here: reading (`trail`), hearing (`ears`), what entries prove (`core.judge`), consent and markers (those above).
 Above: the daemon, which runs `HostSight.run`. Below: `trail`, `ears`, trio. Invariants: each expected marker gets one
-verdict, and a second one only of `shown` after one that `stays`; a failure of any sort is a verdict `unknown` and no
+verdict, and another one only after one that `stays`; a failure of any sort is a verdict `unknown` and no
 exception; what is logged names a host and a type of error.
 """
 
@@ -27,9 +27,9 @@ import trio
 
 from parlerd.core.judge import Answer
 from parlerd.core.records import Record
-from parlerd.core.sight import Expected, Found, Reason
+from parlerd.core.sight import Expected, Found, Reason, Verdict
 from parlerd.sight.ears import Ears, open_ears
-from parlerd.sight.port import BEGIN_S, GONE_S, LIMIT_S, Told, Watch
+from parlerd.sight.port import BEGIN_S, GONE_S, LIMIT_S, NOWHERE_S, Told, Watch
 from parlerd.sight.trail import Change, Gone, Trail
 
 log = logging.getLogger("parlerd.sight")
@@ -220,15 +220,17 @@ class _Waiting:
 class _Pending:
     """An answer that waits."""
 
-    __slots__ = ("answer", "deadline", "denied", "gone", "told")
+    __slots__ = ("answer", "deadline", "gone", "nowhere", "said", "told")
 
     def __init__(self, answer: Answer, told: Told, deadline: float) -> None:
         self.answer = answer
         self.told: Told | None = told
         """Who is told; nobody once the answer was dropped."""
         self.deadline = deadline
-        self.denied: set[str] = set()
-        """Markers of which it was told that they were not shown, and that are waited for all the same."""
+        self.said: dict[str, Verdict] = {}
+        """What was told of markers that are waited for all the same."""
+        self.nowhere = deadline - LIMIT_S + NOWHERE_S
+        """When it has to stand in some record, or is unknown until it does."""
         self.gone = inf
         """When it has to stand in some record, because nobody is left to write it into one."""
 
@@ -292,7 +294,7 @@ class _Place:
     def wait_for(self, pending: _Pending) -> None:
         self._pending.append(pending)
         while len(self._pending) > MAX_ANSWERS or sum(len(each.answer.left) for each in self._pending) > MAX_MARKERS:
-            said = (each for each in self._pending if each.denied.issuperset(each.answer.left))
+            said = (each for each in self._pending if each.said.keys() >= each.answer.left.keys())
             self._end(next(said, self._pending[0]), "too_many")
 
     def came(self, watch: _Waiting) -> None:
@@ -361,12 +363,19 @@ class _Place:
             self._end(pending, "timeout" if self._ears is not None else "no_record")
 
     def _let_go(self) -> None:
-        """What a host that is gone wrote nowhere is waited for no longer."""
+        """What stands in no record is unknown by now; where its host is gone, it is waited for no longer."""
         now = trio.current_time()
-        for pending in [each for each in self._pending if each.gone <= now]:
-            pending.gone = inf
-            if self._trail is None or not self._trail.has(pending.answer):
+        for pending in [each for each in self._pending if min(each.gone, each.nowhere) <= now]:
+            is_gone, stands = pending.gone <= now, self._trail is not None and self._trail.has(pending.answer)
+            pending.nowhere = inf
+            pending.gone = inf if is_gone else pending.gone
+            if is_gone and not stands:
                 self._end(pending, "no_record")
+            elif not stands:
+                self._tell([self._unknown(marker, "no_record", stays=True) for marker in pending.answer.left])
+
+    def _unknown(self, marker: str, reason: Reason, *, stays: bool = False) -> Found:
+        return Found(marker=marker, verdict="unknown", reason=reason, evidence=self._evidence, stays=stays)
 
     async def _heard(self, wait: float) -> list[Change] | None:
         """What changed; `None` where nothing can be heard."""
@@ -399,11 +408,12 @@ class _Place:
             for pending in self._pending:
                 if each.marker not in pending.answer.left:
                     continue
-                is_new = each.marker not in pending.denied or each.verdict == "shown"
-                if each.stays:
-                    pending.denied.add(each.marker)
-                else:
+                said = pending.said.get(each.marker)
+                is_new = said is None or each.verdict == "shown" or (said == "unknown" != each.verdict)
+                if not each.stays:
                     del pending.answer.left[each.marker]
+                elif is_new:
+                    pending.said[each.marker] = each.verdict
                 if is_new and pending.told is not None:
                     pending.told(each)
         self._pending = [each for each in self._pending if each.answer.left]
@@ -413,8 +423,8 @@ class _Place:
         # A thread may be going through the messages that were left.
         left, pending.answer.left = pending.answer.left, {}
         for marker in left:
-            if pending.told is not None and marker not in pending.denied:
-                pending.told(Found(marker=marker, verdict="unknown", reason=reason, evidence=self._evidence))
+            if pending.told is not None and marker not in pending.said:
+                pending.told(self._unknown(marker, reason))
 
     # -- in a thread -------------------------------------------------------------------------------------------
 

@@ -218,6 +218,32 @@ def test_a_message_in_parts_is_shown_after_all_when_each_part_is_proved_to_be(da
     run(test)
 
 
+def test_what_stands_in_no_record_yet_may_have_any_verdict_later() -> None:
+    async def test(engine: FakeMcpEngine) -> None:
+        sight = FakeSight()
+        async with trio.open_nursery() as nursery:
+            lookouts = Lookouts(engine, lambda: sight, nursery.start_soon)
+            lookouts.hosts = frozenset({"codex"})
+            lookout = Lookout(lookouts, caller(), "1", {})
+            for number in range(2):
+                await lookout.begin(number, [Marked(f"m_{number}", f"words\n[mark {lookout.draw()}")], {})
+                lookout.settled(number, written=True, cancels_answered=False)
+            for watch in sight.watches:
+                watch.say("unknown", "no_record", stays=True)
+            sight.watches[0].say("not_shown", "failed_request", stays=True)
+            sight.watches[0].say("shown", "reply")
+            sight.watches[1].say("unknown", "record_unreadable")
+            sight.watches[1].say("shown", "reply")
+            await trio.testing.wait_all_tasks_blocked()
+        told = {id: [each.verdict for each in engine.sights if each.id == id] for id in ("m_0", "m_1")}
+        assert told == {
+            "m_0": ["pending", "unknown", "not_shown", "shown"],
+            "m_1": ["pending", "unknown"],
+        }
+
+    run(test)
+
+
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_a_message_of_which_one_part_was_not_shown_is_shown_when_the_last_proof_comes(order: tuple[int, int]) -> None:
     async def test(engine: FakeMcpEngine) -> None:

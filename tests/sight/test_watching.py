@@ -20,7 +20,7 @@ from parlerd.core.records import Ending, Record, Test
 from parlerd.core.sight import Found, expected, marker_of
 from parlerd.sight import watching
 from parlerd.sight.ears import Ears
-from parlerd.sight.port import BEGIN_S, GONE_S, LIMIT_S, Watch
+from parlerd.sight.port import BEGIN_S, GONE_S, LIMIT_S, NOWHERE_S, Watch
 from parlerd.sight.trail import Change, Trail
 from parlerd.sight.watching import AGAIN_S, IDLE_S, LOOK_S, MAX_PLACES, REST_S, WRITE_S, HostSight
 from tests.sight.test_trail import NOISE, RECORD, REPLY
@@ -149,6 +149,18 @@ def folder(tmp_path: Path) -> Path:
     return found.resolve()
 
 
+KEEPS: Final = msgspec.structs.replace(
+    RECORD,
+    endings=(
+        *RECORD.endings,
+        Ending(name="stop", has=(Test("type", ("stop",)),), verdict="not_shown", reason="failed_request", then="stays"),
+    ),
+)
+STOP: Final = b'{"type":"stop"}\n'
+END: Final = b'{"type":"end"}\n'
+DENIED: Final = (1, "not_shown", "failed_request")
+
+
 # -- verdicts --------------------------------------------------------------------------------------------------
 
 
@@ -170,13 +182,36 @@ async def test_what_was_shown_is_told_once(folder: Path) -> None:
 async def test_what_nothing_proves_is_unknown_after_the_limit(folder: Path) -> None:
     async with running(folder) as scene:
         expects(await scene.begin(), 1)
+        await scene.append("a.jsonl", result(1))
         await trio.sleep(LIMIT_S - 1)
         expects(await scene.begin(), 2)
+        await scene.append("b.jsonl", result(2))
         assert scene.verdicts == []
         await trio.sleep(2)
         assert scene.verdicts == [(1, "unknown", "timeout")]
         await trio.sleep(LIMIT_S)
         assert scene.verdicts == [(1, "unknown", "timeout"), (2, "unknown", "timeout")]
+
+
+@virtually
+async def test_what_a_host_writes_nowhere_is_unknown_until_it_stands_somewhere(folder: Path) -> None:
+    async with running(folder, KEEPS) as scene:
+        for number in (1, 2, 3, 4):
+            expects(await scene.begin(), number)
+        await scene.append("a.jsonl", result(4))
+        await trio.sleep(NOWHERE_S - 1)
+        assert scene.verdicts == []
+        await trio.sleep(LOOK_S + 2)
+        assert scene.verdicts == [(number, "unknown", "no_record") for number in (1, 2, 3)]
+        await scene.append("a.jsonl", result(1), REPLY)
+        assert sorted(scene.verdicts[3:]) == [(1, "shown", "reply"), (4, "shown", "reply")]
+        await scene.append("a.jsonl", result(2), STOP)
+        assert scene.verdicts[5:] == [(2, "not_shown", "failed_request")]
+        await scene.append("a.jsonl", REPLY)
+        assert scene.verdicts[6:] == [(2, "shown", "reply")]
+        await scene.append("a.jsonl", result(3), b"{\n")
+        await trio.sleep(LIMIT_S)
+        assert len(scene.found) == 7, "nothing that is told makes an unknown message more unknown"
 
 
 @virtually
@@ -292,18 +327,6 @@ async def test_no_more_waits_than_the_bound(folder: Path, monkeypatch: pytest.Mo
         assert scene.verdicts == [(number, "unknown", "too_many") for number in range(3)]
         await scene.append("a.jsonl", result(3, 4, 5, 6, 7), REPLY)
         assert [verdict for _, verdict, _ in scene.verdicts[3:]] == ["shown"] * 5
-
-
-KEEPS: Final = msgspec.structs.replace(
-    RECORD,
-    endings=(
-        *RECORD.endings,
-        Ending(name="stop", has=(Test("type", ("stop",)),), verdict="not_shown", reason="failed_request", then="stays"),
-    ),
-)
-STOP: Final = b'{"type":"stop"}\n'
-END: Final = b'{"type":"end"}\n'
-DENIED: Final = (1, "not_shown", "failed_request")
 
 
 @virtually

@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from parlerd.sight.port import GONE_S
+from parlerd.sight.watching import LOOK_S
 from tests.e2e.hosts.drivers import SUMMARY
 from tests.e2e.hosts.seat import Talk
 from tests.e2e.hosts.sight.bench import LIMIT_S, Bench, NotThere
@@ -493,6 +495,8 @@ def _not_recorded(bench: Bench) -> None:
     with bench.seat.runs(bench.joins(), options=options) as run:
         bench.ends(run)
     bench.ends_shims()
+    # So long Parler waits for what a host that ended may still write.
+    time.sleep(GONE_S + LOOK_S)
 
 
 def _moved(bench: Bench) -> None:
