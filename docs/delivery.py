@@ -111,6 +111,7 @@ REASONS: Final[Mapping[str, str]] = {
     "record_unreadable": "the record could not be read",
     "rotated": "the record was replaced or made shorter",
     "unrecognised": "the record holds an entry of a kind that nobody measured",
+    "copied": "a tool printed the answer as well, out of a record or a log, and nobody can tell which is the copy",
     "restarted": "the daemon was restarted while it waited",
     "compacting": "the host compacted the conversation while its model was asked",
     "begun": "the reader was shown the beginning of a long message, and did not ask for the rest",

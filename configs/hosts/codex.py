@@ -59,9 +59,17 @@ _RECORD = Record(
     results=(
         Result(
             name="call output",
-            has=(_ITEM, Test("payload.type", ("function_call_output", "custom_tool_call_output"))),
+            has=(_ITEM, Test("payload.type", ("function_call_output",))),
             call="payload.call_id",
             text="payload.output",
+        ),
+        # In code mode the model calls tools by code, and is given what the code says.
+        Result(
+            name="output of code",
+            has=(_ITEM, Test("payload.type", ("custom_tool_call_output",))),
+            call="payload.call_id",
+            text="payload.output",
+            wraps=True,
         ),
     ),
     result_at="metadata.history_sequence",

@@ -15,7 +15,8 @@ was read is kept but ids.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Any, Final
 
 import msgspec
@@ -23,7 +24,7 @@ import msgspec
 from parlerd.bounded import Bounded
 from parlerd.core import records
 from parlerd.core.records import Ending, Path, Record, Reply, Result, Scalar, at, one
-from parlerd.core.sight import Expected, Found, Reason, Verdict, digest
+from parlerd.core.sight import MARKED, MARKER, Expected, Found, Reason, Verdict, digest
 
 MAX_LINKS: Final = 4_096
 """How many ids of one sort are remembered of a file. Between a call and the reply to it stand some ten entries, and
@@ -32,6 +33,10 @@ MAX_ID: Final = 128
 """Characters of an id. The longest that a host was seen to write has 40; a longer one is none."""
 MAX_NESTED: Final = 4 * 1024 * 1024
 """Characters of a text that is read as JSON."""
+
+
+_MARKED: Final = MARKED.encode()
+_MARKER: Final = re.compile(MARKER.pattern.encode())
 
 
 class Answer:
@@ -43,11 +48,10 @@ class Answer:
         unless another one may follow."""
         self.call = call
         """The id of the call in the host's record; empty where the host gives none."""
-        self.needles: tuple[bytes, ...] = (
-            *(each.marker.encode() for each in expected),
-            *([call.encode()] if call else ()),
-        )
-        """A line that holds none of these is neither the result of this answer nor the call that led to it."""
+        self.calls: set[Scalar | None] = set()
+        """The ids of the calls whose results were seen to hold it. With a second one there is a copy: some tool printed
+        a record or a log, in this conversation or in another. Nobody can tell which is the copy, because what is seen
+        first need not have been written first; so then a reply proves nothing."""
 
 
 class _Standing(msgspec.Struct):
@@ -108,7 +112,7 @@ class Judge:
         """Whether some line of `data` may say something. Cheap: looks at bytes and not at what they mean."""
         if self._record.chain is not None or self.is_waiting:
             return True
-        return any(needle in data for answer in answers if answer.left for needle in answer.needles)
+        return any(named_in(data, answers))
 
     def line(self, line: bytes, answers: Sequence[Answer]) -> list[Found]:
         """A line of a file, without its end."""
@@ -145,13 +149,18 @@ class Judge:
         for kind in self._record.results:
             if not kind.fits(entry):
                 continue
+            calls = {answer.call for answer in answers if answer.call}
             for element in at(entry, kind.each):
                 call = _id(element, kind.call)
                 strings = _strings(kind, element)
+                markers = {marker for text in strings for marker in MARKER.findall(text)}
+                if not markers and call not in calls:
+                    continue
                 for answer in answers:
-                    if not answer.left or not _belongs(answer, call, strings):
+                    if not answer.left or not _belongs(kind, answer, call, markers):
                         continue
                     taken.add(answer)
+                    answer.calls.add(call)
                     self._standing[answer] = self._stands(kind, answer, entry, call, strings)
         return taken
 
@@ -278,6 +287,8 @@ class Judge:
 
     def _replied(self, answer: Answer, standing: _Standing, reply: Reply) -> list[Found]:
         names = f"{standing.name}, {reply.name}"
+        if len(answer.calls) > 1:
+            return self._ended(answer, "unknown", "copied", names)
         if standing.out is not None:
             return self._ended(
                 answer, standing.out.verdict, standing.out.reason, f"{standing.name}, {standing.out.name}"
@@ -313,6 +324,17 @@ class Judge:
                         self._calling[call] = made
 
 
+def named_in(data: bytes, answers: Iterable[Answer]) -> Iterator[Answer]:
+    """The answers of which a marker, or the id of the call, stands in these bytes. However many markers are waited for,
+    the bytes are looked through once for all of them."""
+    markers = {found.decode() for found in _MARKER.findall(data)} if _MARKED in data else set[str]()
+    for answer in answers:
+        if answer.left and (
+            any(marker in answer.left for marker in markers) or (answer.call and answer.call.encode() in data)
+        ):
+            yield answer
+
+
 def decoded(data: bytes) -> Any:
     """The JSON object in these bytes; `None` where they hold none. The one parser of what hosts wrote."""
     try:
@@ -339,10 +361,12 @@ def _strings(kind: Result, element: Any) -> list[str]:
     return inner
 
 
-def _belongs(answer: Answer, call: Scalar | None, strings: Sequence[str]) -> bool:
+def _belongs(kind: Result, answer: Answer, call: Scalar | None, markers: Set[str]) -> bool:
     if answer.call and call == answer.call:
         return True
-    return any(marker in text for text in strings for marker in answer.left)
+    if answer.call and call is not None and not kind.wraps:
+        return False  # of another call, whose tool printed what stands in a record
+    return any(marker in answer.left for marker in markers)
 
 
 def _is_whole(expected: Expected, strings: Sequence[str]) -> bool:

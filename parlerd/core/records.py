@@ -67,7 +67,9 @@ class Result(Kind, frozen=True, kw_only=True):
 
     `each` leads to the results in an entry, which may hold several. In one of them, `call` leads to the id of the call
     and `text` to the field that the model gets, and to no copy of it that the model does not get. With `nested`, the
-    text is JSON that holds ours as one of its strings. `whole_below` is for a host that cuts after it has written its
+    text is JSON that holds ours as one of its strings. With `wraps`, the result is that of code, which may itself have
+    called our tool under an id of its own: such a result is ours also where the id of the call is another one than that
+    with which the host called us. `whole_below` is for a host that cuts after it has written its
     record: a text of that many characters or more may have been cut, which the record does not show.
     """
 
@@ -75,6 +77,7 @@ class Result(Kind, frozen=True, kw_only=True):
     call: Path = ""
     text: Path
     nested: bool = False
+    wraps: bool = False
     whole_below: int = 0
 
 

@@ -40,6 +40,7 @@ Reason = Literal[
     "record_unreadable",
     "rotated",
     "unrecognised",
+    "copied",
     "restarted",
     "compacting",
 ]
@@ -50,8 +51,8 @@ For `shown`: `reply`. For `quoted`: `quoted`. For `summarised`: `compacted`. For
 version of the host than those that were measured; the host has no folder of records; the system let nobody watch the
 folder, or the watching was ended; no proof came in time; a line or an answer was longer than what is looked at, or than
 what the host is sure to pass on; too much was expected at once; the record could not be read; the record was replaced
-or made shorter; the record holds a line of a kind that nobody measured; the daemon was restarted; the host compacted
-the conversation while its model was asked.
+or made shorter; the record holds a line of a kind that nobody measured; results of two calls hold the same answer; the
+daemon was restarted; the host compacted the conversation while its model was asked.
 """
 
 MARKED: Final = "rcpt-"

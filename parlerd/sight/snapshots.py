@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
-from parlerd.core.judge import Answer, Judge, decoded
+from parlerd.core.judge import Answer, Judge, decoded, named_in
 from parlerd.core.records import Record, Summary, at, one
 from parlerd.core.sight import Found, Reason
 
@@ -113,7 +113,7 @@ class Document:
             data = os.pread(descriptor, MAX_DOCUMENT + 1, 0)
         except OSError:
             raise Unreadable("record_unreadable") from None
-        holding = [answer for answer in answers if answer.left and any(needle in data for needle in answer.needles)]
+        holding = list(named_in(data, answers))
         if not holding:
             # Half a document says nothing; a whole one says that what stood there was taken out.
             return () if data.rstrip().endswith(b"}") else None

@@ -115,7 +115,8 @@ class HostSight:
     def call_of(self, host: str, meta: Mapping[str, object]) -> str:
         record = self._records.get(host)
         found = meta.get(record.call_meta) if record is not None and record.call_meta else None
-        return found if isinstance(found, str) and 0 < len(found) <= MAX_CALL else ""
+        # An id that is no plain text is none that a record could be searched for.
+        return found if isinstance(found, str) and 0 < len(found) <= MAX_CALL and found.isascii() else ""
 
     async def begin(
         self, host: str, version: str, variables: Mapping[str, str], conversation: str, told: Told

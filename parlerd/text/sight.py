@@ -33,6 +33,7 @@ _OF_REASON: Final[dict[Reason, str]] = {
     "record_unreadable": "unknown: the record of {host} could not be read",
     "rotated": "unknown: the record of {host} was replaced or made shorter",
     "unrecognised": "unknown: the record of {host} holds a line that nobody has measured",
+    "copied": "unknown: the record of {host} holds the answer of Parler as what another tool said, too",
     "restarted": "unknown: Parler was restarted while it watched the record of {host}",
     "compacting": "unknown: {host} compacted the conversation while its model was asked",
 }

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from parlerd.core import judge as judging
 from parlerd.core.judge import Answer, Judge, decoded
 from parlerd.core.records import Call, Chain, Ending, Kind, Opening, Record, Reply, Result, Test
-from parlerd.core.sight import Found, expected, marker_of
+from parlerd.core.sight import Expected, Found, expected, marker_of
 
 FIRST: Final = "the first message\n" + marker_of(b"11111111")
 SECOND: Final = "the second message\n" + marker_of(b"22222222")
@@ -164,6 +164,66 @@ def test_a_result_that_is_written_again_counts_from_there() -> None:
     cut = {**RESULT, "shown": WHOLE.replace("first", "")}
     assert verdicts(RECORD, [cut, RESULT, REPLY]) == both("shown", "reply")
     assert verdicts(RECORD, [RESULT, cut, REPLY])[MARKERS[0]] == ("cut", "cut_by_host")
+
+
+COPY: Final = {**RESULT, "call": "of a shell", "thread": "u"}
+"""What a tool of another conversation printed out of the record."""
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+def test_what_another_tool_prints_out_of_a_record_is_not_the_result_of_our_call(is_first: bool) -> None:
+    real = {**RESULT, "call": "c1"}
+    waited = answer("c1")
+    results = [COPY, real] if is_first else [real, COPY]
+    assert verdicts(RECORD, [*results, {**REPLY, "thread": "u"}], waited) == {}
+    assert verdicts(RECORD, [REPLY], waited) == {}, "another file"
+    assert verdicts(RECORD, [*results, {**REPLY, "thread": "u"}, REPLY], waited) == both("shown", "reply")
+
+
+@pytest.mark.parametrize("call", ["", "c1"])
+def test_where_the_host_names_no_call_a_copy_makes_everything_unknown(call: str) -> None:
+    # With code that calls tools, the id of our call is in no result.
+    record = RECORD if not call else changed(results=(msgspec.structs.replace(RECORD.results[0], wraps=True),))
+    copy, real = Judge(record, "host 1.0"), Judge(record, "host 1.0")
+    waited = answer(call)
+    # The copy is seen first, in the file of another conversation.
+    assert copy.entry(COPY, [waited]) == []
+    assert real.entry({**RESULT, "call": "of code"}, [waited]) == []
+    for judge, thread in ((copy, "u"), (real, "t")):
+        found = judge.entry({**REPLY, "thread": thread}, [waited])
+        assert {each.marker: (each.verdict, each.reason) for each in found} == both("unknown", "copied")
+
+
+def test_a_conversation_that_was_copied_with_its_calls_proves_as_the_first_one_does() -> None:
+    for judge in (Judge(RECORD, "host 1.0"), Judge(RECORD, "host 1.0")):
+        waited = answer()
+        waited.calls = {"c1"}
+        assert judge.entry({**RESULT, "call": "c1"}, [waited]) == []
+        assert [each.verdict for each in judge.entry(REPLY, [waited])] == ["shown", "shown"]
+
+
+def test_a_result_of_code_in_which_our_tool_was_called_is_ours() -> None:
+    record = changed(results=(msgspec.structs.replace(RECORD.results[0], wraps=True),))
+    assert verdicts(record, [{**RESULT, "call": "of code"}, REPLY], answer("c1")) == both("shown", "reply")
+    assert verdicts(RECORD, [{**RESULT, "call": "of code"}, REPLY], answer("c1")) == {}
+
+
+def test_an_entry_with_very_many_results_costs_what_its_size_costs() -> None:
+    record = changed(results=(msgspec.structs.replace(RECORD.results[0], each="all[]"),))
+    judge = Judge(record, "host 1.0")
+    many = [Answer([expected(f"{number}\n{marker_of(number.to_bytes(8, 'big'))}")]) for number in range(256)]
+    looked = [0]
+
+    class Counting(dict[str, Expected]):
+        def __bool__(self) -> bool:
+            looked[0] += 1
+            return len(self) > 0
+
+    for each in many:
+        each.left = Counting(each.left)
+    entry = {"type": "result", "thread": "t", "all": [{"shown": "x"}] * 10_000}
+    assert judge.entry(entry, many) == []
+    assert looked[0] <= 10 * len(many), "every result was held against every answer"
 
 
 def test_the_evidence_names_the_host_and_our_own_words_and_nothing_that_was_read() -> None:

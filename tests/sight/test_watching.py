@@ -695,6 +695,7 @@ async def test_whoever_ends_it_closes_the_ears_and_leaves_nothing_that_waits(fol
         ("codex", {"callId": 7}, ""),
         ("codex", {"callId": ""}, ""),
         ("codex", {"callId": "x" * 200}, ""),
+        ("codex", {"callId": "\ud800"}, ""),
         ("codex", {}, ""),
         ("gone", {"callId": "call_1"}, ""),
     ],
