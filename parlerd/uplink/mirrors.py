@@ -28,7 +28,7 @@ from parlerd.core.approvals import standing_request
 from parlerd.core.errors import Refused
 from parlerd.core.grants import is_opened_by
 from parlerd.core.lifecycle import DELETED, NEW_LOG, OLDER_COPY, owners_of
-from parlerd.core.membership import number_here, shifts_of, told_seq
+from parlerd.core.membership import number_here, shifts_of, told_seq, view_of
 from parlerd.core.messages import audience_key
 from parlerd.core.model import (
     AgentId,
@@ -46,6 +46,7 @@ from parlerd.core.model import (
 from parlerd.core.retention import Span, merged
 from parlerd.core.room import Room, RoomState
 from parlerd.core.statements import KeyTerms, Opening, Owner, Rewind, check, decode_opened, first_owner
+from parlerd.core.visibility import can_see
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Arrived
 from parlerd.engine.desk import Desk
@@ -183,7 +184,7 @@ class Mirrors:
             if item.card is not None:
                 self._counts[room] = _Counts(item.card.moves, item.card.asks)
             self._note_level(room, item)
-            await self._note_sights(room, item.sights)
+            await self._note_sights(room, actor.aggregate, item.sights)
             if item.presence:
                 members = actor.aggregate.state.members
                 told = {
@@ -198,13 +199,19 @@ class Mirrors:
             self._change.set()
             self._change = trio.Event()
 
-    async def _note_sights(self, room: RoomId, told: Sequence[t.SightOnMessage]) -> None:
-        """Remember what the room's home says of whether models were shown what agents of this home wrote."""
+    async def _note_sights(self, room: RoomId, mirror: Room, told: Sequence[t.SightOnMessage]) -> None:
+        """Remember what the room's home says of whether models were shown what agents of this home wrote. Of agents of
+        this home nobody else has a word to say, nor of one who may not see the message."""
         for each in told:
-            found = await self._desk.library.trace(MessageId(each.id))
+            found, reader = await self._desk.library.trace(MessageId(each.id)), AgentId(each.agent)
             if found is None or found.room != room or not self.is_ours(author := found.header.by.actor):
                 continue
-            row = word_from_elsewhere(found, AgentId(each.agent), each.sight, self._desk.clock.now())
+            member, event = mirror.state.members.get(reader), found.header.event
+            if member is None or self.is_ours(reader) or not isinstance(event, e.MessagePosted):
+                continue
+            if not can_see(view_of(member), position=found.header.position, visibility=event.visibility):
+                continue
+            row = word_from_elsewhere(found, reader, each.sight, self._desk.clock.now())
             self._desk.sightings.note(MessageId(each.id), author, row, is_shown=row.verdict in PROVEN)
 
     async def _look_back(self, room: RoomId, mirror: Room, item: t.LinkItem, pull: Pull | None) -> None:

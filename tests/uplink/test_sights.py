@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from parlerd.core.model import MessageId, RoomId, Sighted
+from parlerd.core.model import AgentId, MessageId, Millis, RoomId, Sighted
 from parlerd.engine.following import PRESENCE_S
 from parlerd.engine.sightings import LATE_MS
 from parlerd.operations import types as t
@@ -139,5 +139,26 @@ def test_an_author_elsewhere_has_the_same_notice_as_one_here(tmp_path: Path) -> 
             assert line.count("no model is known to have been shown your #") == 1, line
             assert "as the reader's own machine says" in line
             assert "no model" not in await notice(), "it is said once"
+
+    run(main)
+
+
+@pytest.mark.parametrize("of", ["the author", "nobody", "one who may not see it", "bob"])
+def test_a_relay_says_nothing_of_this_homes_agents_nor_of_those_who_may_not_see_a_message(
+    tmp_path: Path, of: str
+) -> None:
+    async def main() -> None:
+        async with reading(tmp_path) as (meeting, _, sent):
+            alice, bob, id = await meeting.alice.whoami(), await meeting.bob.whoami(), sent.id
+            reader = {"the author": alice.id, "nobody": "U" + "A" * 55}.get(of, bob.id)
+            if of == "one who may not see it":
+                id = (await meeting.alice.send("for me", visible_to=[alice.id])).id
+            said = t.SightSaid(verdict="not_shown", reason="failed_request", host="codex", at=1)
+            [link] = meeting.ann.uplinks._links.values()
+            word = t.SightOnMessage(id=id, agent=reader, sight=said)
+            await link.mirrors.take(t.LinkItem(room=RoomId(meeting.opened.room), sights=[word]))
+            desk = meeting.ann_served.engine.desk
+            found = desk.sightings.unshown(AgentId(alice.id), Millis(desk.clock.now() + LATE_MS))
+            assert [each.word.reader for each in found] == ([bob.id] if of == "bob" else [])
 
     run(main)
