@@ -337,14 +337,15 @@ def _agree_to_watch(ctx: Context, hosts: list[Host], args: Namespace) -> list[Ho
     if above := agent_host_above():
         # Under one user this is a speed bump, as for every decision that is the person's.
         raise ParlerError("needs_person", f"This was started by an agent host ({above}).")
+    # Also with --yes: whoever copied the whole line from somewhere has read nothing yet.
+    for paragraph in EXPLANATION:
+        ctx.out.note(paragraph)
     for host in wanted:
         if host.sight is not None and host.sight.anonymous:
             ctx.out.note(f"{host.name} tells nobody which release it is, so what it records proves nothing yet.")
     if args.yes:
         return wanted
     words = " ".join(["parler connect", *args.hosts, "--sight", "--yes"])
-    for paragraph in EXPLANATION:
-        ctx.out.note(paragraph)
     if ctx.out.json or not ctx.at_terminal():
         raise ParlerError("needs_yes", hint=f"To let Parler watch them: {words}")
     names = ", ".join(host.name for host in wanted)

@@ -671,7 +671,9 @@ def test_records_are_watched_only_after_a_person_read_what_that_means_and_said_y
 def test_records_are_watched_no_more_once_the_person_says_so(
     shell: Shell, library: Library, ends: tuple[str, ...]
 ) -> None:
-    assert shell.run("connect", "codex", "claude-code", "--sight", "--yes").code == 0
+    ran = shell.run("connect", "codex", "claude-code", "--sight", "--yes")
+    assert ran.code == 0
+    assert "your prompts" in ran.stderr, "what it means is said also where nobody is asked"
     assert watched(Home(shell.home / ".parler")) == {"codex", "claude-code"}
     shell.run("connect")
     assert watched(Home(shell.home / ".parler")) == {"codex", "claude-code"}, (
