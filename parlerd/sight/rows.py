@@ -30,6 +30,8 @@ MAX_STEPS: Final = 2_000_000
 """Steps of SQLite's machine in one query, some tenth of a second."""
 MAX_DATA: Final = 4 * 1024 * 1024
 """Bytes of one row, as of a line."""
+MAX_READ: Final = 32 * 1024 * 1024
+"""Bytes of all rows that one look keeps, which are decoded meanwhile. Of a conversation with more nothing is proved."""
 MAX_VALUE: Final = 64 * 1024 * 1024
 """Bytes of any value that SQLite takes into memory, as it has to for the length of a text. A file with a longer one
 among the rows that are looked at is not read."""
@@ -143,14 +145,23 @@ class Database:
             # Any column may hold a value of any type.
             if isinstance(text, str) and isinstance(message, str) and not markers.isdisjoint(MARKER.findall(text)):
                 starts[session] = min(starts.get(session, message), message)
-        return [entry for session, message in starts.items() for entry in self._entries(database, session, message)]
+        left = [MAX_READ]
+        return [entry for place in starts.items() for entry in self._entries(database, *place, left)]
 
-    def _entries(self, database: sqlite3.Connection, session: Any, message: Any) -> Iterable[Any]:
+    def _entries(self, database: sqlite3.Connection, session: Any, message: str, left: list[int]) -> Iterable[Any]:
+        """The entries of a session from a message on, of which `left` bytes are still kept."""
         kept: dict[Any, Any] = {}
         for of, said, id, part in database.execute(self._following, (MAX_DATA, session, message, MAX_ROWS)):
+            left[0] -= _size(part) + (0 if of in kept else _size(said))
+            if left[0] < 0:
+                raise Unreadable("too_long")
             if of not in kept:
                 kept[of] = _json(said)
             yield {"session": session, "of": of, "id": id, "message": kept[of], "part": _json(part)}
+
+
+def _size(data: Any) -> int:
+    return len(data) if isinstance(data, str | bytes) else 0
 
 
 def _json(data: Any) -> Any:

@@ -232,6 +232,27 @@ def test_no_more_rows_are_read_than_the_bound(host: Host, monkeypatch: pytest.Mo
     assert host.look() == []
 
 
+@pytest.mark.parametrize("what", ["parts", "messages", "sessions"])
+def test_no_more_bytes_are_kept_than_the_bound(host: Host, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    monkeypatch.setattr(rows, "MAX_READ", 100_000)
+    host.calls()
+    assert host.look() == []
+    for number in range(12):
+        if what == "parts":
+            host.part(f"q{number:05}", "m1", type="step-finish", words="x" * 10_000)
+        elif what == "messages":
+            host.says(f"m1{number:05}", role="assistant", words="x" * 10_000)
+        else:
+            # The marker stands in conversations that are read before ours, because they came later.
+            host.says(f"n{number:05}", f"t{number}", role="assistant")
+            host.part(f"r{number:05}", f"n{number:05}", f"t{number}", type="other", words=TEXT + "x" * 10_000)
+    host.says("m2", role="assistant")
+    host.part("z", "m2", type="text")
+    assert host.look() == [("unknown", "too_long")], "what was read before was not taken back"
+    monkeypatch.setattr(rows, "MAX_READ", 1_000_000)
+    assert host.look() == [("shown", "reply")]
+
+
 def test_nothing_is_written_to_the_database_of_the_host(host: Host) -> None:
     host.calls()
     host.look()
