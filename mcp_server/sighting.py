@@ -148,6 +148,9 @@ class Lookouts:
                 except ParlerError as error:
                     # The rows are a record for people; a reader that missed something is told nothing wrong.
                     log.warning("what a record says of %d messages is not kept: %s", len(sights), error.code)
+                except Exception as error:
+                    # This task runs beside the daemon's own, which it must not end. Its text may be anybody's.
+                    log.error("what a record says of %d messages is lost: %s", len(sights), type(error).__name__)
         finally:
             self._is_telling = False
 

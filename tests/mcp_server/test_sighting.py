@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from mcp_server.sighting import Lookout, Lookouts, Marked
 from parlerd.core.sight import MARKER, Reason, Verdict
+from parlerd.operations import types as t
 from tests.support.fake_mcp_engine import FakeMcpEngine, caller, hello
 from tests.support.mcp_lines import HostEnd, hosted, run
 from tests.support.sights import FakeSight
@@ -330,5 +331,32 @@ def test_a_call_that_has_the_number_of_an_older_one_takes_nothing_back_of_that()
             sight.newest.say("shown", "reply")
             await trio.testing.wait_all_tasks_blocked()
         assert [told.verdict for told in engine.sights] == ["pending", "shown"]
+
+    run(test)
+
+
+def test_a_fault_while_a_verdict_is_told_ends_nothing_and_is_logged_without_its_words(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(engine: FakeMcpEngine) -> None:
+        real, sight = engine.call, FakeSight()
+
+        async def fails(*_: object) -> t.Result:
+            await trio.lowlevel.checkpoint()
+            raise ValueError("words of a peer")
+
+        async with trio.open_nursery() as nursery:
+            lookouts = Lookouts(engine, lambda: sight, nursery.start_soon)
+            lookout = Lookout(lookouts, caller(), "1", {})
+            monkeypatch.setattr(engine, "call", fails)
+            await lookout.begin(1, [Marked("m_1", f"words\n[mark {lookout.draw()}")], {})
+            lookout.settled(1, written=True, cancels_answered=False)
+            await trio.testing.wait_all_tasks_blocked()
+            monkeypatch.setattr(engine, "call", real)
+            sight.newest.say("shown", "reply")
+            await trio.testing.wait_all_tasks_blocked()
+        assert [told.verdict for told in engine.sights] == ["shown"]
+        assert "ValueError" in caplog.text
+        assert "words of a peer" not in caplog.text
 
     run(test)
