@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
+from hashlib import sha256
 from typing import Final, NamedTuple
 
 from parlerd import beneath
@@ -38,6 +39,8 @@ MAX_LOOK: Final = 64 * 1024 * 1024
 old records that somebody copies into place: reading a gigabyte would keep a processor busy for seconds."""
 CHUNK: Final = 256 * 1024
 """Bytes of one read."""
+SEAL: Final = 1_024
+"""Bytes before the place up to which a file was read that have to be the same at the next look."""
 MAX_FILES: Final = 4_096
 """Files whose length is remembered, those that changed last. One entry takes some 300 bytes. A file that is not among
 them counts from when it is first seen to change."""
@@ -64,7 +67,7 @@ class Gone(Exception):
 class _File:
     """One file: which it is, how far it was read, and what stands in it."""
 
-    __slots__ = ("inode", "offset", "reader", "scanned", "skipping")
+    __slots__ = ("inode", "offset", "reader", "scanned", "seal", "skipping")
 
     def __init__(self, inode: tuple[int, int], offset: int) -> None:
         self.inode = inode
@@ -75,12 +78,16 @@ class _File:
         """Up to here there is no end of that line."""
         self.skipping = False
         """Whether the bytes at `offset` are the rest of a line that is too long."""
+        self.seal: tuple[int, bytes] | None = None
+        """How many bytes before `offset` were read last, and their digest, by which a file that was written anew in its
+        place is noticed; there is none where nothing was read yet."""
         self.reader: Judge | Snapshots | None = None
         """What is found in it; there is none while nothing is waited for."""
 
     def begins_at(self, offset: int) -> None:
         self.offset = self.scanned = offset
         self.skipping = False
+        self.seal = None
 
     def closed(self, reason: Reason) -> list[Found]:
         """Nothing more is looked for in it: what stands there stays without proof."""
@@ -412,6 +419,9 @@ class Trail:
             file.skipping = True
             return judge.unreadable("too_long")
         found: list[Found] = []
+        if file.seal is not None and file.seal != _sealed(_read_back(descriptor, file.offset, file.seal[0])):
+            file.begins_at(size)
+            return judge.unreadable("rotated")
         # What comes meanwhile is for the next look: whoever writes as fast as this reads would keep it here for ever.
         while file.scanned < size:
             try:
@@ -426,6 +436,7 @@ class Trail:
                 block = begun + data[:end]
                 file.scanned += end
                 file.offset = file.scanned
+                file.seal = _sealed(block[-SEAL:])
                 if file.skipping:
                     file.skipping = False
                     block = block[block.index(b"\n") + 1 :]
@@ -434,8 +445,10 @@ class Trail:
             file.scanned += len(data)
             if file.skipping:
                 file.offset = file.scanned
+                file.seal = None
             elif file.scanned - file.offset > MAX_LINE:
                 file.offset = file.scanned
+                file.seal = None
                 file.skipping = True
                 found += judge.unreadable("too_long")
         return found
@@ -444,6 +457,18 @@ class Trail:
         if not judge.matters(block, answers):
             return []
         return [each for line in block.split(b"\n") for each in judge.line(line, answers)]
+
+
+def _sealed(data: bytes) -> tuple[int, bytes]:
+    return len(data), sha256(data).digest()
+
+
+def _read_back(descriptor: int, end: int, size: int) -> bytes:
+    """The bytes before a place; none where they cannot be read."""
+    try:
+        return os.pread(descriptor, size, end - size)
+    except OSError:
+        return b""
 
 
 def _fit(parts: Sequence[str], pattern: Sequence[str]) -> bool:

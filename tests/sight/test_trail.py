@@ -493,6 +493,26 @@ def test_no_more_files_are_looked_into_than_the_bound(scene: Scene, monkeypatch:
     assert scene.append(paths[0], scene.result, REPLY) == SHOWN
 
 
+def test_a_file_that_is_written_anew_in_its_place_proves_nothing_however_long_it_is(scene: Scene) -> None:
+    path = scene.file(data=NOISE * 10)
+    scene.trail.walk()
+    assert scene.append(path, scene.result, NOISE) == []
+    # A summary came before what is kept: old replies stand behind the place up to which the file was read.
+    before = path.read_bytes()
+    path.write_bytes(b'{"type":"noise","x":"' + b"x" * 3_000 + b'"}\n' + REPLY * 300)
+    assert path.stat().st_size > len(before)
+    assert scene.look(path) == [("unknown", "rotated")]
+    assert scene.append(path, scene.result, REPLY) == SHOWN
+
+
+def test_a_file_that_is_written_anew_as_it_was_goes_on(scene: Scene) -> None:
+    path = scene.file(data=NOISE * 10)
+    scene.trail.walk()
+    assert scene.append(path, scene.result, NOISE[:5]) == []
+    path.write_bytes(path.read_bytes())
+    assert scene.append(path, NOISE[5:], REPLY) == SHOWN
+
+
 # -- anything in any order -------------------------------------------------------------------------------------
 
 
