@@ -158,7 +158,8 @@ class Epochs(Facet[EpochsState]):
         state, members = self.state, self._membership.members
         state.number, state.record, state.at = event.number, event.record, header.at
         state.used, state.successor = 0, event.successor
-        state.heard = max(state.heard, event.made_at)
+        # What was signed before by a clock that was ahead counts no longer.
+        state.heard = event.made_at
         state.turned.append((event.number, header.position))
         if state.signers[-1:] != [header.by.principal]:
             state.signers.append(header.by.principal)

@@ -61,7 +61,7 @@ from parlerd.core.state import Entries, require_enabled
 from parlerd.core.turning import EpochsState
 from parlerd.core.words import TASK
 
-FOLD_VERSION: Final = 18
+FOLD_VERSION: Final = 19
 """Raise this number when the state's shape changes, or the state that a log folds to: snapshots of another version are
 thrown away, and rooms replay their logs. `tests/core/test_folding.py` fails when you forget it."""
 

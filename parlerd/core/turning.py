@@ -56,7 +56,7 @@ class EpochsState(msgspec.Struct):
     successor: PrincipalId = PrincipalId("")
     """Whom the record in force names to go on once the owner's person is gone; empty where it names nobody."""
     heard: Millis = Millis(0)
-    """When the owner's home last signed something that came here: a record, or that it is there. By the clock of that
+    """When the owner's home signed the record in force, or that it is there, if that is later. By the clock of that
     machine, so no relay makes it later; 0 for nothing since the room changed hands."""
     lined: int = 0
     """Where the fact of the newest line of the owner's stands; 0 before the first."""

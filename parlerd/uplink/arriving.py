@@ -575,7 +575,8 @@ class _Step:
         line = _signed(OwnerLine, told.statement, told.signature, owner.principal)
         if line is None or (line.home, line.room) != (self._about._home, self._about._room):
             return
-        if line.record < owner.record or line.at <= state.heard:
+        if line.record < max(owner.record, self._epoch.number) or line.at <= state.heard:
+            # Before the record in force it says nothing new, whatever the time that is in it.
             return
         if line.record > self._epoch.number:
             # The home admits no line of a record that it was not told before.

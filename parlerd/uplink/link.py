@@ -660,7 +660,8 @@ class Link:
         for room in sorted(self._level):
             handle = self._desk.rooms.open_actor(room)
             line = None if handle is None else self._turning.line_due(handle.aggregate, self._desk.clock.now())
-            if line is None or line.at < self._lined.get(room, 0) + LINE_AGAIN_MS:
+            told = self._lined.get(room)
+            if line is None or (told is not None and 0 <= line.at - told < LINE_AGAIN_MS):
                 continue
             self._lined[room] = line.at
             signed = self._turning.signed_line(line)

@@ -4,7 +4,8 @@
     whoever came in by a key, left,  wait for this home: one record for all that waits
     or has a fresh key
     seven days of use, another       a record that changes nobody
-    owner, a room that was rewound
+    owner, a room that was rewound,
+    a clock that was ahead
 
 Who was taken out of a room comes back only by a later decision of this home's person: that somebody is in again is the
 word of the room's home alone, which would let one read on whom this home put out. That somebody was put out stands in a
@@ -135,7 +136,10 @@ class Turning:
         is_another_s = state.signers[-1:] != [self._signers.principal]
         # Of a record that was made before an older copy of this home was put in place it may have lost the key.
         is_lost = self._secrets.epoch(room.state.room, state.record) is None
-        return is_another_s or is_lost or state.rewound > 0 or self._is_used_up(room, now)
+        # While this machine's clock was ahead it signed that it was there at a time that is still to come. Until then
+        # nobody would be told of any line of it.
+        was_ahead = state.heard > self._desk.clock.now() + LINE_EVERY_MS
+        return is_another_s or is_lost or was_ahead or state.rewound > 0 or self._is_used_up(room, now)
 
     def _is_used_up(self, room: Room, now: Millis) -> bool:
         state = room.state.epochs
@@ -253,7 +257,9 @@ class Turning:
             card=await self._card(room, row),
             decisions=decisions,
             successor=successor or None,
-            at=Millis(max(self._desk.clock.now(), room.last_at)),
+            # By this machine's clock alone: else a relay whose clock is ahead, or who lies about the times of messages,
+            # would have the owner signed for as heard of later than it was.
+            at=self._desk.clock.now(),
             random=self._desk.random.bytes,
         )
         await self._secrets.note_made(state.room, made.record.number, made.epoch.record)

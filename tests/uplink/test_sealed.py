@@ -1153,6 +1153,8 @@ def test_a_machine_whose_clock_is_a_year_wrong_talks_in_a_sealed_room_and_makes_
             assert (await meeting.alice.read())[-1:] == ["one"]
             before = (await meeting.room_of(meeting.ann)).state.epochs
             assert before.number == 2, "no epoch is used up before its time"
+            owner_s = clock if whose == "ann" else meeting.relay.clock
+            assert abs(before.heard - owner_s.now()) < 3_600_000, "the owner is heard of by its own clock"
             keys = {agent: entry.counter for agent, entry in before.roster.items()}
             # Fresh keys are told after a day, and the record after seven uses them.
             for passed_ms, number in ((FRESH_MS, 2), (USED_MS - FRESH_MS, 3)):

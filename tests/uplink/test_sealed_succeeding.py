@@ -16,9 +16,9 @@ from parlerd.core.room import Room
 from parlerd.core.statements import NONCE, OwnerLine, Transfer, encode
 from parlerd.operations import types as t
 from parlerd.uplink.turning import LINE_EVERY_MS
-from tests.support.engine import Party, run, settle
+from tests.support.engine import Party, SteppedClock, run, settle
 from tests.support.relayed import Home, homes_of
-from tests.uplink.test_sealed import Meeting, met
+from tests.uplink.test_sealed import Meeting, meeting_in, met
 from tests.uplink.test_sealed_lies import entry, next_record, tell
 
 DAY_S = 86_400
@@ -419,6 +419,39 @@ def test_who_was_away_is_told_the_newest_line(tmp_path: Path) -> None:
                 assert (await compared(meeting.bob)).owner_heard == heard
                 lines = [each for each in await facts(meeting.ben, meeting) if each == "owner_line_told"]
                 assert len(lines) == 1
+
+    run(main)
+
+
+def test_a_clock_that_was_days_ahead_keeps_no_line_from_being_told_once_it_is_right(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        relay_s, clock = meeting.relay.clock, SteppedClock()
+        meeting.ann.world.clock = clock
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.open(ann, ben)
+            await meeting.admit(meeting.bob, "bob")
+
+            async def a_day_later() -> int:
+                for each in (clock, relay_s):
+                    each.move(seconds=DAY_S + 1)
+                await wait(60)
+                heard = (await compared(meeting.bob)).owner_heard
+                assert isinstance(heard, int)
+                return heard
+
+            clock.step(seconds=5 * DAY_S)
+            wrong = await a_day_later()
+            assert wrong > relay_s.now() + 4 * DAY_S * 1000
+            clock.step(seconds=-5 * DAY_S)
+            for _ in range(3):
+                assert abs(await a_day_later() - relay_s.now()) < 600_000
+            # What was signed while the clock was ahead is of an earlier record, and is not heard again.
+            room = await meeting.room_of(meeting.ben)
+            before, number = room.state.epochs.heard, room.state.epochs.number
+            assert number == 3, "one record, and no more"
+            room = await tell_line(meeting, meeting.ann, record=number - 1, at=Millis(wrong))
+            assert (room.state.epochs.heard, room.state.contradicted) == (before, "")
 
     run(main)
 
