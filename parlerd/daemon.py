@@ -133,6 +133,7 @@ def run(home: Home, *, below_agent: bool = False) -> None:
                     nursery.start_soon(server.serve, listener)
                     nursery.start_soon(load_and_watch)
                     nursery.start_soon(engine.keep_shelf)
+                    nursery.start_soon(engine.keep_file_seals)
                     log.info("serving %s, version %s, pid %d", home.root, __version__, os.getpid())
                     await stopping.wait()
                     log.info("stopping")

@@ -53,6 +53,7 @@ from parlerd.engine.directs import Directs
 from parlerd.engine.driver import Driver
 from parlerd.engine.epochs import Epochs
 from parlerd.engine.face import Outlet
+from parlerd.engine.file_seals import forget_old
 from parlerd.engine.files import Files
 from parlerd.engine.following import Following
 from parlerd.engine.gating import Gating
@@ -245,6 +246,10 @@ class Engine:
     async def keep_shelf(self) -> None:
         """Take files away that no message brings any more, as long as the engine serves."""
         await self._desk.shelf.run(self._desk.library)
+
+    async def keep_file_seals(self) -> None:
+        """Let the keys of files go that were shared in sealed rooms elsewhere, as long as the engine serves."""
+        await forget_old(self._desk)
 
     @property
     def handlers(self) -> Mapping[str, Handler]:

@@ -13,9 +13,13 @@ file alone; no key is in a log, an error or a `repr`.
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
+import trio
+
 from parlerd.core.envelope import BlobSeal
+from parlerd.core.errors import StoreError
 from parlerd.core.model import AgentId, BlobId, Millis, RoomId
 from parlerd.engine.carrying import Readable
 from parlerd.engine.desk import Desk
@@ -26,6 +30,21 @@ from parlerd.store.port import DropFileSeals, FileSealRow, PutFileSeal
 KEPT_MS: Final = 2 * 24 * 3600 * 1000
 """How long a key is kept that no upload used. A home keeps an upload for a day after its last piece (`shelf.KEPT_MS`),
 and the message may follow."""
+LOOK_EVERY_S: Final = 6 * 3600
+"""Between two looks at which keys are older."""
+
+log = logging.getLogger(__name__)
+
+
+async def forget_old(desk: Desk) -> None:
+    """Let the keys go that were kept for so long, for as long as the engine serves."""
+    while True:
+        try:
+            await desk.library.record([DropFileSeals(Millis(desk.clock.now() - KEPT_MS))])
+        except StoreError as error:
+            # The next look finds them too.
+            log.warning("the keys of files that were shared could not be looked through: %s", error.code)
+        await trio.sleep(LOOK_EVERY_S)
 
 
 class FileSeals:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trio
 
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import BlobId, Millis, RoomId
 from parlerd.core.sealing import CHUNK, TAG, sealed_size
-from parlerd.engine.file_seals import KEPT_MS
+from parlerd.engine.file_seals import KEPT_MS, LOOK_EVERY_S
 from parlerd.operations import types as t
 from tests.support.engine import Party, run, settle
 from tests.support.files import bring, digest, fetch, find, hand, holding, put, share
@@ -183,6 +184,26 @@ def test_another_file_another_author_and_a_later_day_have_other_keys(tmp_path: P
             rows = meeting.ann.world.store.file_seals(room, alice)
             assert [row.blob for row in rows] == [last.blob]
             assert (await bring(meeting.alice, DATA)).blob != first.blob
+
+    run(main)
+
+
+def test_the_key_of_a_file_goes_after_two_days_though_nothing_else_is_shared(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            brought = await share(meeting.alice, DATA)
+            alice = (await meeting.room_of(meeting.ann)).state.owner
+            store, room = meeting.ann.world.store, RoomId(meeting.opened.room)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(meeting.ann_served.engine.keep_file_seals)
+                await trio.sleep(LOOK_EVERY_S + 1)
+                assert [row.blob for row in store.file_seals(room, alice)] == [brought.blob]
+                meeting.ann.world.clock.move(seconds=KEPT_MS / 1000)
+                await trio.sleep(LOOK_EVERY_S)
+                assert store.file_seals(room, alice) == []
+                nursery.cancel_scope.cancel()
+            # Who may read the file reads it by the words of the message.
+            assert await fetch(meeting.bob, brought.blob) == DATA
 
     run(main)
 
