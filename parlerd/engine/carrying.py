@@ -110,6 +110,8 @@ class Upload:
                 offset = error.details.get("offset")
                 if error.code != "upload_unfinished" or not isinstance(offset, int) or self._went_back:
                     raise
+                if not 0 <= offset <= self._whole:
+                    raise
                 self._at, self._went_back = offset, True
         if self._at >= self._whole:
             self.blob = await shelf.settle(self._agent, self._name, self._whole)

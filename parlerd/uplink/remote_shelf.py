@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, BlobId
 from parlerd.core.room import Room
 from parlerd.engine.actor import RoomActor
@@ -36,13 +37,14 @@ class RemoteShelf:
         params = t.BeginBlobAtRoom(room=self._room, agent=agent, blob=blob, size=size)
         answer = await self._link.call("link.blob_begin", params, by=agent)
         assert isinstance(answer, t.BlobAt)
-        return answer.offset
+        return _place(answer.offset, 0, size)
 
     async def write(self, agent: AgentId, blob: BlobId, at: int, data: bytes) -> int:
         params = t.WriteBlobAtRoom(room=self._room, agent=agent, blob=blob, offset=at, data=data)
         answer = await self._link.call("link.blob_write", params, by=agent)
         assert isinstance(answer, t.BlobAt)
-        return answer.offset
+        # A home that never comes further would be sent the same piece for ever.
+        return _place(answer.offset, at + 1, at + len(data))
 
     async def settle(self, agent: AgentId, blob: BlobId, size: int) -> BlobId:
         params = t.FinishBlobAtRoom(room=self._room, agent=agent, blob=blob, size=size)
@@ -60,3 +62,10 @@ class RemoteShelf:
         answer = await self._link.call("link.blob_read", params, by=agent)
         assert isinstance(answer, t.BlobPiece)
         return answer.data
+
+
+def _place(offset: int, first: int, last: int) -> int:
+    """How far the home says that a file is there. Raises `Refused(relay_refused)` for what cannot be."""
+    if not first <= offset <= last:
+        raise Refused("relay_refused", what="offset")
+    return offset
