@@ -119,7 +119,7 @@ STATE_IS_SEEN: Final = (
 """Source: sealed spec, What the relay sees."""
 MAX_ENDS: Final = 256
 """Of how many pages of the past the line at their end is kept."""
-_TOLD: Final = re.compile(r"k_[a-z0-9]{16,40}\Z|h\.[A-Za-z0-9_=-]{32}\Z")
+_TOLD: Final = re.compile(r"k_[0-9a-f]{20,40}\Z|h\.[A-Za-z0-9_=-]{32}\Z")
 """Idempotency keys that may be told: that of a message whose author named none (`model.drawn_key`), and a hidden one,
 with which its author asks again."""
 _FIRST_FACTS: Final = 8

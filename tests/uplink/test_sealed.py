@@ -188,6 +188,8 @@ def test_the_relay_has_nothing_of_what_is_said(tmp_path: Path) -> None:
     async def main() -> None:
         async with met(tmp_path) as meeting:
             await meeting.alice.send("the marlin swims", idempotency_key="swordfish-7")
+            # It looks like a key that is drawn for a message, and an agent thought it up.
+            await meeting.alice.send("the marlin dives", idempotency_key="k_rotatethemackerelkeys")
             await meeting.bob.send("for alice alone: barracuda", visible_to=("alice",))
             await meeting.bob.ask("memory.remember", t.Remember(text="pollock", key="halibut"), t.Remembered)
             writes = t.SetState(key="seen", value="sturgeon")
@@ -206,6 +208,7 @@ def test_the_relay_has_nothing_of_what_is_said(tmp_path: Path) -> None:
             words = [
                 "marlin",
                 "swordfish-7",
+                "mackerel",
                 "barracuda",
                 "pollock",
                 "halibut",
