@@ -7,8 +7,9 @@
     owner, a room that was rewound,
     a clock that was ahead
 
-Who was taken out of a room comes back only by a later decision of this home's person: that somebody is in again is the
-word of the room's home alone, which would let one read on whom this home put out. That somebody was put out stands in a
+Whoever comes in was decided on by whom the room belonged to then, and who was taken out comes back only by a later
+decision: that somebody is in is the word of the room's home alone, which would let one read on whom this home put out,
+and with somebody who owned the room before anybody at all. That somebody was put out stands in a
 record, also of one whom no record held yet.
 
 A record is signed by the person, so no other machine makes one: what waits, waits until this daemon runs and reaches
@@ -40,16 +41,19 @@ from parlerd.core.epoch_record import (
 )
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, Millis, Position, PrincipalId, RoomId
-from parlerd.core.room import Room
+from parlerd.core.room import Room, RoomState
 from parlerd.core.sealing import sealed_part
 from parlerd.core.statements import (
     NONCE,
     Claim,
+    DecisionStatement,
     Opening,
+    Owner,
     OwnerLine,
     SealingKey,
     Title,
     check,
+    deciders,
     decode_opened,
     encode,
 )
@@ -57,6 +61,7 @@ from parlerd.engine.authors import Attested
 from parlerd.engine.desk import Desk
 from parlerd.engine.ports import Signers
 from parlerd.identity import epochs, sealing
+from parlerd.identity.proofs import Evidence, decode_evidence, signed_by
 from parlerd.operations import types as t
 from parlerd.store.port import EpochSecretRow
 from parlerd.uplink.secrets import Secrets
@@ -216,7 +221,7 @@ class Turning:
         await self._secrets.prepare(state.home, state.room)
         row = self._secrets.epoch(state.room, now.record)
         waiting = room.epochs.waiting()
-        back = [] if waiting is None else [each for each in waiting.entering if await self._comes_back(room, each)]
+        back = [] if waiting is None else [each for each in waiting.entering if await self._may_read(room, each)]
         coming = () if waiting is None else (*back, *waiting.fresh)
         leaving = () if waiting is None else waiting.leaving
         claims = {agent: Claim(agent, state.members[agent].principal, state.members[agent].handle) for agent in coming}
@@ -283,22 +288,38 @@ class Turning:
         by that home's clock."""
         self._made_at[room] = at
 
-    async def _comes_back(self, room: Room, agent: AgentId) -> bool:
-        """Whether an agent that is in and in no roster is to be let read: of one that a record took out more is needed
-        than the word of the room's home that it is in again."""
-        state = room.state
+    async def _may_read(self, room: Room, agent: AgentId) -> bool:
+        """Whether an agent that is in and in no roster is to be let read: more is needed for that than the word of the
+        room's home that it is in. Whoever owned the room then decided so; and of one that a record took out, knocked
+        and was decided on since."""
+        state, library = room.state, self._desk.library
         at = state.epochs.out.get(agent)
         if at is None:
             at = (await self._marks_of(room)).get(put_out_digest(agent))
         if at is None:
-            return True
-        if any(
-            each.agent == agent and each.state == "approved" and each.position > at for each in state.requests.values()
-        ):
-            return True
-        if self._doubted.get((state.room, agent)) != at:
-            self._doubted[state.room, agent] = at
-            log.warning("room %s: nothing shows that %s was let in again", state.room, agent)
+            entered = Position(state.members[agent].entered)
+            body = await library.body(state.room, entered)
+            evidence = Evidence() if body is None else decode_evidence(body)
+            first = state.lifecycle.owners[0]
+            is_first = (agent, state.members[agent].principal) == (first.agent, first.principal)
+            if is_first or _is_by_owner(state, evidence.decision, evidence.decision_signature, entered):
+                return True
+        else:
+            decided = [
+                Position(each.decided)
+                for each in state.requests.values()
+                if each.agent == agent and each.state == "approved" and each.position > at
+            ]
+            found = await library.bodies(state.room, decided)
+            if any(
+                _is_by_owner(state, found[place].body, found[place].signature, place)
+                for place in decided
+                if place in found
+            ):
+                return True
+        if self._doubted.get((state.room, agent)) != (at or 0):
+            self._doubted[state.room, agent] = at or Position(0)
+            log.warning("room %s: nothing shows that %s was let in by whoever owned it then", state.room, agent)
         return False
 
     async def was_put_out(self, room: Room, agent: AgentId, principal: PrincipalId) -> bool:
@@ -397,6 +418,21 @@ class Turning:
 def decision_digest(signed: Attested) -> bytes:
     """By what a record names a decision that it carries out."""
     return hashlib.sha256(signed.body).digest()
+
+
+def _is_by_owner(state: RoomState, decision: bytes, signature: bytes, at: Position) -> bool:
+    """Whether a decision bears the signature of whoever owned the room where it was told: who owned it before would
+    let in somebody, together with the room's home, about whom nobody else was asked."""
+    owner = next((each for each in reversed(state.lifecycle.owners) if each.position <= at), None)
+    if owner is None or not decision:
+        return False
+    try:
+        said = check(decision, DecisionStatement)
+        by = deciders([Owner(owner.principal, owner.agent, owner.record)], state.lifecycle.approver, said)
+        signed_by(DecisionStatement, decision, signature, by)
+    except Refused:
+        return False
+    return True
 
 
 def _of(claim: Claim | None) -> tuple[AgentId, ...]:

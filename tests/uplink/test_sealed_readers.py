@@ -1,0 +1,96 @@
+"""Whom the machine of a sealed room's owner lets read, where a relay and somebody who owned the room agree on more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from parlerd.core.epoch_record import EpochRecord
+from parlerd.core.model import AgentId, Millis, RequestId, RoomId
+from parlerd.core.statements import NONCE, DecisionStatement, SealingKey, encode
+from parlerd.identity import sealing
+from parlerd.operations import types as t
+from tests.support.engine import run, settle
+from tests.support.relayed import Home
+from tests.uplink.test_sealed import Meeting, met
+from tests.uplink.test_sealed_lies import tell
+
+
+def let_in(meeting: Meeting, by: Home, handle: str) -> tuple[AgentId, t.Card]:
+    """An agent that nobody of the room knows, and the card by which the relay says that it is in, by a decision that
+    the person of this home signed."""
+    keys, home, room = by.keys, meeting.relay.keys.id, RoomId(meeting.opened.room)
+    agent, principal = AgentId(keys.create_agent()), keys.principal
+    decision = encode(
+        DecisionStatement(
+            home=home,
+            room=room,
+            request=RequestId("q_invented"),
+            agent=agent,
+            principal=principal,
+            handle=handle,
+            admit=True,
+            proof="cli",
+            at=Millis(5),
+            nonce=bytes(NONCE),
+        )
+    )
+    key = encode(
+        SealingKey(
+            home=home,
+            agent=agent,
+            key=sealing.new_key(meeting.ann.world.random.bytes).public,
+            counter=1,
+            at=Millis(5),
+            nonce=bytes(NONCE),
+        )
+    )
+    member = t.MemberEntry(
+        agent=agent,
+        principal=principal,
+        handle=handle,
+        host="",
+        role="",
+        present=True,
+        joined_at=5,
+        proof=decision,
+        proof_signature=keys.sign(principal, "parler/decision", decision),
+    )
+    told = t.SealingKeyEntry(statement=key, signature=keys.sign(agent, "parler/sealing-key", key))
+    return agent, t.Card(whole=False, home=home, members=[member], sealing_keys=[told], moves=99)
+
+
+async def held_by_next(meeting: Meeting, home: Home, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Under which handles agents are in the roster that the next record of this home leads to; it is made though nobody
+    waits for it."""
+    turning, room = home.uplinks._turning, await meeting.room_of(home)
+    with monkeypatch.context() as patched:
+        patched.setattr(turning, "_is_used_up", lambda room, now: True)
+        told = await turning.following(room)
+    assert told is not None
+    record = msgspec.msgpack.decode(told.record, type=EpochRecord)
+    handles = {agent: entry.handle for agent, entry in room.state.epochs.roster.items() if agent not in record.removed}
+    return sorted({**handles, **{each.agent: each.handle for each in record.added}}.values())
+
+
+def test_who_owned_the_room_once_lets_nobody_read_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            person = await meeting.ann_served.person()
+            await person.ask("room.transfer", t.TransferRoom(room=meeting.opened.room, agent="bob"), t.OwnedRoom)
+            await settle()
+            mallory, card = let_in(meeting, meeting.ann, "mallory")
+            (link,) = meeting.ben.uplinks._links.values()
+            link._turned.add(RoomId(meeting.opened.room))
+            room = await tell(meeting, card=card)
+            assert room.state.members[mallory].present
+            assert room.state.contradicted == ""
+            assert await held_by_next(meeting, meeting.ben, monkeypatch) == ["alice", "bob"]
+            # Whom the person decides on who owns it now, reads.
+            _, card = let_in(meeting, meeting.ben, "trent")
+            await tell(meeting, card=card)
+            assert await held_by_next(meeting, meeting.ben, monkeypatch) == ["alice", "bob", "trent"]
+
+    run(main)
