@@ -213,7 +213,7 @@ def _join(ctx: Context, args: Namespace) -> int:
         _say_pending(ctx, joined)
         out.say("Once you are let in, run the same command again.")
     elif joined.status == "denied":
-        out.note(("The person declined this request.", "bad"), " It stays declined until they approve it after all.")
+        out.note(("You are not let in. ", "bad"), joined.hint or "The person declined this request.")
     else:
         _say_joined(ctx, joined)
     out.flush()

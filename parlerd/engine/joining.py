@@ -12,7 +12,7 @@ import trio
 
 from parlerd.core import commands as c
 from parlerd.core import topics
-from parlerd.core.approvals import UNDECIDED, Request, standing_request
+from parlerd.core.approvals import Request, standing_request
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, KeyId, Position, RequestId, RoomId, role_name
@@ -22,7 +22,18 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.key_text import BEGINS, typed_key_of
-from parlerd.engine.knocks import WITHHELD, knock_at, role_on_card, shows_code, unanswered_hint, would_knock
+from parlerd.engine.knocks import (
+    KEY_NOT_LET_IN,
+    WITHHELD,
+    denied_hint,
+    end_of,
+    knock_at,
+    over_hint,
+    role_on_card,
+    shows_code,
+    unanswered_hint,
+    would_knock,
+)
 from parlerd.engine.look_back import told_recap
 from parlerd.engine.pair_rooms import PairRooms, is_in
 from parlerd.engine.reading import Reading, alarm_of, handle_of, key_change_of
@@ -32,16 +43,8 @@ from parlerd.engine.waits import Wait
 from parlerd.identity import codes
 from parlerd.operations import types as t
 
-KEY_NOT_LET_IN: Final = (
-    "The part of the key behind the U may be mistyped, or the key was revoked, or a wrong one was tried too often, or "
-    "the session has another owner since. Check the key with whoever gave it, or ask its owner for another one."
-)
 EXCHANGE: Final = "exchange"
 """What is wrong with a key of a sealed room that the owner's machine does not let in."""
-LAPSED: Final = (
-    "Your request to come in is over: the machine of the session's owner did not answer it, and others asked after you."
-)
-WITHDRAWN: Final = "Your request to come in was taken back."
 NOTHING_WAITS: Final = "No such request of yours to come in waits."
 WAITING_ARE: Final = "Run `parler rooms` as the agent that knocked, with --as NAME, to see what waits."
 WAITING_ARE_HERE: Final = "parler_rooms lists what waits."
@@ -98,15 +101,15 @@ class Joining:
                         was_out = True
                         continue
                 if answer == "denied":
-                    hint = "The person declined. It stays so until the person approves it after all."
-                    return self._waiting(room_id, "denied", None, hint)
+                    state = (await actor.quiet()).state
+                    return self._waiting(room_id, "denied", None, denied_hint(state, me, key_id))
                 await actor.quiet()
                 waits = await knock_at(desk, me, room_id)
                 if waits is None:
                     continue  # the request was decided a moment ago: knock again for the answer
                 request = standing_request(actor.aggregate.state.requests, me.id)
                 asked = None if request is None else request.id
-                if asked is not None and _end_of(actor, me.id, asked):
+                if asked is not None and _end(actor, me.id, asked):
                     continue
                 if not wait.over:
                     return None
@@ -293,17 +296,15 @@ class Joining:
             raise
 
 
-def _end_of(actor: RoomHandle, agent: AgentId, asked: RequestId) -> str:
+def _end(actor: RoomHandle, agent: AgentId, asked: RequestId) -> str:
     """How this very request is over that nobody decided about; empty where it is not."""
     request = standing_request(actor.aggregate.state.requests, agent)
-    if request is None or request.id != asked:
-        return ""
-    return request.state if request.state in UNDECIDED else "failed" if actor.standing(request) == "failed" else ""
+    return "" if request is None or request.id != asked else end_of(actor, request)
 
 
 def _require_under_way(actor: RoomHandle, agent: AgentId, asked: RequestId) -> None:
     """Raise how this very request is over that nobody decided about."""
-    match _end_of(actor, agent, asked):
+    match _end(actor, agent, asked):
         case "":
             return
         case "failed":
@@ -314,8 +315,7 @@ def _require_under_way(actor: RoomHandle, agent: AgentId, asked: RequestId) -> N
 
 def knock_over(end: str) -> Refused:
     """A request is over that nobody decided about, as the room's home or the agent itself ended it."""
-    said = {"lapsed": LAPSED, "withdrawn": WITHDRAWN}[end]
-    return Refused("knock_over", said, what=end)
+    return Refused("knock_over", over_hint(end), what=end)
 
 
 def not_let_in() -> Refused:

@@ -19,7 +19,7 @@ each; a join that the room refused leaves its use; a newcomer has one token of a
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 import trio
@@ -39,7 +39,7 @@ from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
 from parlerd.engine.join_keys import key_behind
-from parlerd.engine.knocks import shows_code, would_knock
+from parlerd.engine.knocks import denied_hint, end_of, over_hint, shows_code, would_knock
 from parlerd.engine.minting import Tokens
 from parlerd.engine.newcomers import HOST, Newcomers, name_of, require_free
 from parlerd.engine.reading import handle_of
@@ -268,26 +268,27 @@ class Joins:
         return join
 
     async def _require_use(self, caller: Caller, token: Token) -> None:
-        """Refuse one join more than a token is for. What a person denied since nobody asked about it counts no more.
+        """Refuse one join more than a token is for. What came to nothing since somebody asked about it counts no more.
         Raises `Refused(token_used_up)`."""
         home = self._desk.rooms.home.aggregate
         if home.tokens.uses_left(token) > 0:
             return
         for join in home.tokens.joins_of(token.id):
             if not (join.minted or join.is_ended):
-                await self._end_denied(caller, join)
+                await self._end_if_over(caller, join)
         if self._desk.rooms.home.aggregate.tokens.uses_left(token) <= 0:
             raise Refused("token_used_up")
 
-    async def _end_denied(self, caller: Caller, join: Join) -> bool:
-        """Give the use of a join back that the person denied, or that its room was closed over. Whether it was."""
+    async def _end_if_over(self, caller: Caller, join: Join) -> None:
+        """Give the use of a join back that came to nothing."""
         handle = await self._desk.rooms.get(join.room)
         request = standing_request((await handle.quiet()).state.requests, join.agent)
-        if request is None or request.state not in ("denied", "closed"):
-            return False
+        if request is not None and (request.state in ("denied", "closed") or end_of(handle, request)):
+            await self._end_join(caller, join)
+
+    async def _end_join(self, caller: Caller, join: Join) -> None:
         by = self._newcomers.by(caller, self._agent(join))
         await self._desk.rooms.home.submit(c.EndJoin(operation="join.find", join=join.id, denied=True), by)
-        return True
 
     async def _knock(self, handle: RoomHandle, token: Token, join: Join, by: By) -> str:
         """What the room says to the newcomer: a repeated knock is answered as the standing one."""
@@ -325,10 +326,14 @@ class Joins:
         if join.minted:
             return await self._joined(join)
         if join.is_ended:
-            return await self._ended(join)
+            return await self._ended(token, join)
         handle = await desk.rooms.get(join.room)
         me = self._agent(join)
         by = self._newcomers.by(caller, me)
+        if end_of(handle, standing_request((await handle.quiet()).state.requests, join.agent)):
+            # With a wrong key another knock would be another try.
+            await self._end_join(caller, join)
+            return await self._ended(token, join)
         with trio.CancelScope(shield=True):
             answer = await self._asked(handle, token, join, by)
             if answer == "pending" and token.admits and await self._admitted(handle, token, join):
@@ -351,8 +356,9 @@ class Joins:
         if join.minted:
             return await self._joined(join)
         if answer != "pending":
-            await self._end_denied(caller, join)
-            return await self._ended(join)
+            # Also without a request of its own: a denial covers the other agents of a person.
+            await self._end_join(caller, join)
+            return await self._ended(token, join)
         return await self._pending(caller, handle, join)
 
     async def _asked(self, handle: RoomHandle, token: Token, join: Join, by: By) -> str:
@@ -413,15 +419,18 @@ class Joins:
             hint="" if token is not None else "Its token was told before, and was replaced or revoked since.",
         )
 
-    async def _ended(self, join: Join) -> t.JoinInfo:
-        closed = (await (await self._desk.rooms.get(join.room)).quiet()).state.closed
-        return t.JoinInfo(
-            id=join.id,
-            status="closed" if closed else "denied",
-            room=join.room,
-            agent=join.name,
-            hint="The room was closed." if closed else "The person declined.",
-        )
+    async def _ended(self, token: Token, join: Join) -> t.JoinInfo:
+        handle = await self._desk.rooms.get(join.room)
+        state = (await handle.quiet()).state
+        end = end_of(handle, standing_request(state.requests, join.agent))
+        if state.closed:
+            hint = "The room was closed."
+        elif end:
+            hint = over_hint(end)
+        else:
+            hint = denied_hint(state, self._agent(join), join.key or key_behind(self._desk, handle, token))
+        status: Literal["closed", "denied"] = "closed" if state.closed else "denied"
+        return t.JoinInfo(id=join.id, status=status, room=join.room, agent=join.name, hint=hint)
 
     async def _pending(self, caller: Caller, handle: RoomHandle, join: Join) -> t.JoinInfo:
         request = standing_request((await handle.quiet()).state.requests, join.agent)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Final
 
 from parlerd.core import commands as c
-from parlerd.core.approvals import standing_request, waiting
+from parlerd.core.approvals import UNDECIDED, Request, standing_request, waiting
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, By, KeyId, Millis, RoomId
-from parlerd.core.room import Room
+from parlerd.core.room import Room, RoomState
 from parlerd.engine.callers import Caller, Facts
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
@@ -26,6 +26,14 @@ WITHHELD: Final = (
     "it with `parler session join KEY --as NAME`."
 )
 """Said in place of a code to a command that an agent host started."""
+KEY_NOT_LET_IN: Final = (
+    "The part of the key behind the U may be mistyped, or the key was revoked, or a wrong one was tried too often, or "
+    "the session has another owner since. Check the key with whoever gave it, or ask its owner for another one."
+)
+LAPSED: Final = (
+    "Your request to come in is over: the machine of the session's owner did not answer it, and others asked after you."
+)
+WITHDRAWN: Final = "Your request to come in was taken back."
 UNANSWERED: Final = "Your request to come in waits for the machine of the session's owner, which has not answered yet."
 
 
@@ -52,6 +60,33 @@ def unanswered_hint(handle: RoomHandle, agent: AgentId) -> str:
         "This session is sealed, so the machine of its owner has to answer before you can come in. "
         f"{said} Your knock waits there for seven days, and goes on by itself once that machine is back."
     )
+
+
+def denied_hint(state: RoomState, agent: AgentRecord, key: KeyId) -> str:
+    """What is said to an agent that is not let in with a key because the person declined: it, or another agent of its
+    own person, whose denial covers it."""
+    mine = standing_request(state.requests, agent.id)
+    if mine is None or mine.state != "denied":
+        for request in state.requests.values():
+            if (request.state, request.key_id, request.principal) == ("denied", key, agent.principal):
+                who = request.name
+                return (
+                    f"The person declined another agent of your person, {who}, which covers you here. Nobody was asked "
+                    f"about you. Whoever gave you the key can approve {who} after all, or make another one for you."
+                )
+    return "The person declined. It stays so until the person approves it after all."
+
+
+def over_hint(end: str) -> str:
+    """What is said of a request that is over and that nobody decided about, by how it ended."""
+    return {"failed": KEY_NOT_LET_IN, "lapsed": LAPSED, "withdrawn": WITHDRAWN}[end]
+
+
+def end_of(handle: RoomHandle, request: Request | None) -> str:
+    """How a request is over that nobody decided about; empty where it is not."""
+    if request is None:
+        return ""
+    return request.state if request.state in UNDECIDED else "failed" if handle.standing(request) == "failed" else ""
 
 
 async def knocks_of(desk: Desk, agent: AgentRecord) -> list[t.Knocking]:

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import trio
 
+from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import tokens as bounds
 from parlerd.core.errors import Refused, StoreError
-from parlerd.core.model import Position, RoomId
+from parlerd.core.model import By, Position, RequestId, RoomId
 from parlerd.core.tokens import DAY_MS
 from parlerd.engine import minting
 from parlerd.engine.authority import of_visitor
@@ -314,6 +315,28 @@ def test_whoever_the_person_denies_leaves_its_use_to_another() -> None:
             assert ((await find(joiner, knock.id)).status, await left(served, minted.info.id)) == ("denied", 0)
             await alice.close()
             assert (await find(joiner, second.id)).status == "closed"
+
+    run(main)
+
+
+def test_a_request_that_is_over_without_a_decision_is_not_made_again_by_asking_about_it() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, agent, _ = await minter(served)
+            minted = await agent.ask("token.narrow", narrow(), t.MintedToken)
+            joiner = await bearer(served, minted.token)
+            knock = await begin(joiner, "bot-1")
+            [asked] = await alice.requests()
+            handle = await served.engine.rooms.get(RoomId(knock.room))
+            known = handle.aggregate.state.requests[RequestId(asked.id)]
+            by = By(known.agent, known.principal, "s_1", "http", "http")
+            await handle.submit(c.WithdrawKnock(operation="session.withdraw", request=known.id), by)
+            for _ in range(2):
+                found = await find(joiner, knock.id)
+                assert (found.status, found.hint) == ("denied", "Your request to come in was taken back.")
+            assert await alice.requests() == []
+            # Its use is another's.
+            assert (await begin(joiner, "bot-2")).status == "pending"
 
     run(main)
 

@@ -576,6 +576,26 @@ def test_who_is_denied_hears_so_and_comes_in_once_the_person_approves_after_all(
     run(main)
 
 
+def test_who_is_covered_by_the_denial_of_another_agent_of_its_person_is_told_so(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as meeting:
+            bea = await meeting.bob_served.agent("bea")
+            await meeting.bob.join(meeting.opened.session_key)
+            person = await meeting.ann_served.person()
+            await person.deny("bob")
+            await settle()
+            assert (await meeting.bob.join(meeting.opened.session_key)).hint.startswith("The person declined.")
+            answer = await bea.join(meeting.opened.session_key)
+            assert answer.status == "denied"
+            assert "declined another agent of your person, bob" in answer.hint
+            # Once that agent is approved after all, nothing covers the other one.
+            await person.approve("bob")
+            await settle()
+            assert (await bea.join(meeting.opened.session_key)).status == "pending"
+
+    run(main)
+
+
 def test_a_key_that_was_revoked_meanwhile_lets_nobody_ask(tmp_path: Path) -> None:
     async def main() -> None:
         async with opened(tmp_path) as meeting:

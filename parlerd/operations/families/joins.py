@@ -36,11 +36,11 @@ class FindJoin(Params, frozen=True, kw_only=True):
 
 
 class JoinInfo(Result, frozen=True, kw_only=True):
-    """`status`: `joined`; `pending` while a person has to decide, `denied` by one, or `closed` where the room ended
-    before. Once it is joined, `agent` is the newcomer's handle in the room, before that the name that it asked for;
-    `token` is the text with which it acts, `token_id` its id and `expires_at` its end: all three are null until then,
-    and where it was told and replaced or revoked since. `join_code` is what the person is asked to type; null where
-    whoever asks may be of the side that decides."""
+    """`status`: `joined`; `pending` while a person has to decide; `denied`, as `hint` says; or `closed` where the room
+    ended before. Once it is joined, `agent` is the newcomer's handle in the room, before that the name that it asked
+    for; `token` is the text with which it acts, `token_id` its id and `expires_at` its end: all three are null until
+    then, and where it was told and replaced or revoked since. `join_code` is what the person is asked to type; null
+    where whoever asks may be of the side that decides."""
 
     id: str
     status: Literal["joined", "pending", "denied", "closed"]

@@ -203,14 +203,13 @@ class RevokedKey(Result, frozen=True, kw_only=True):
 
 
 class WithdrawKnock(Params, frozen=True, kw_only=True):
-    """`session_key` is the whole key with which the agent knocked; without one, its only request that waits is
-    meant."""
+    """`session_key` is the key with which the agent knocked; without one, its only request is meant."""
 
     session_key: Annotated[str, Meta(max_length=256)] = ""
 
 
 class WithdrawnKnock(Result, frozen=True, kw_only=True):
-    """The agent waits at this room no longer. `begins` is how the key begins with which it knocked."""
+    """`begins` is how the key begins."""
 
     room: str
     status: Literal["withdrawn"] = "withdrawn"
