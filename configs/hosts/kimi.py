@@ -63,18 +63,21 @@ _RECORD = Record(
             has=(Test("type", ("turn.ended",)), Test("reason", ("cancelled",))),
             verdict="not_shown",
             reason="cancelled",
+            then="stays",
         ),
         Ending(
             name="failed step",
             has=(*_step("step.end"), Test("event.finishReason", ("error",))),
             verdict="not_shown",
             reason="failed_request",
+            then="stays",
         ),
         Ending(
             name="failed turn",
             has=(Test("type", ("turn.ended",)), Test("reason", ("failed",))),
             verdict="not_shown",
             reason="failed_request",
+            then="stays",
         ),
         # The maker's server refused the conversation, and it is sent again with something left out.
         Ending(
