@@ -5,8 +5,8 @@ A document of Cline is replaced whole; rows of a database (`rows`) are changed i
 which such a record was read, and what counts is the order of its entries as they stand now.
 
 Not here: what an entry means (`core.judge`), finding and opening files (`trail`). Above: `trail`. Below: `core`.
-Invariants: a record is read only while something is waited for; a document is decoded only where it holds a marker that
-is waited for; of what was read nothing is kept.
+Invariants: a record is read only while something is waited for; a document is decoded only where it holds, or held
+before, a marker that is waited for; of what was read nothing is kept.
 """
 
 from __future__ import annotations
@@ -105,6 +105,8 @@ class Document:
     def __init__(self, record: Record, summary: Callable[[], bytes | None] = lambda: None) -> None:
         self._record = record
         self._summary = summary
+        self._held = False
+        """Whether something that is waited for stood in it when it was last read."""
 
     def entries(self, descriptor: int, size: int, answers: Sequence[Answer]) -> Iterable[Any] | None:
         if size > MAX_DOCUMENT:
@@ -114,12 +116,14 @@ class Document:
         except OSError:
             raise Unreadable("record_unreadable") from None
         holding = list(named_in(data, answers))
-        if not holding:
-            # Half a document says nothing; a whole one says that what stood there was taken out.
-            return () if data.rstrip().endswith(b"}") else None
+        if not holding and not self._held:
+            return None
         document = decoded(data)
         if document is None:
-            return None  # somebody is writing it
+            return None  # somebody is writing it, and half a document says nothing
+        self._held = bool(holding)
+        if not holding:
+            return ()  # what stood there was taken out
         if self._record.version and one(document, self._record.version) not in self._record.versions:
             raise Unreadable("version", holding)
         entries = next(iter(at(document, self._record.list)), None)

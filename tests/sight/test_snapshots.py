@@ -134,6 +134,12 @@ class TestSummaries:
         assert scene.holds([RESULT, REPLY]) == [("unknown", "record_unreadable")]
 
 
+def test_half_a_document_that_ends_as_a_whole_one_does_says_nothing(scene: Scene) -> None:
+    scene.holds([RESULT])
+    assert scene.is_(b'{"inside": {"messages": [{"type": "noise"}') == []
+    assert scene.holds([RESULT, REPLY]) == [("shown", "reply")]
+
+
 def test_half_a_document_says_nothing(scene: Scene) -> None:
     scene.holds([RESULT])
     whole = json.dumps({"inside": {"messages": [RESULT, REPLY]}}).encode()
