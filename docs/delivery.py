@@ -4,7 +4,7 @@ programs found.
     parlerd.core.sight, configs.hosts --> the words, and the hosts whose records are known
     docs/delivery.json (a run) ---------> what was said against what was true, host by host
 
-`python -m tests.e2e.hosts.sight --messages 10000 --kills --record docs/delivery.json` makes the record again. Not here:
+`python -m tests.e2e.hosts.sight --kills --kept FOLDER --record docs/delivery.json` makes the record again. Not here:
 what a record looks like (`configs/hosts`). Invariant: the page gives no number that is not in the record.
 """
 

@@ -39,6 +39,7 @@ _SUMMARISES: Final = (
     "Please create a detailed summary of the conversation so far.",
     "Summarize this session for continuation.",
     "Please summarize the following conversation:",
+    "Summarize this session for continuation.",
     "You are about to run out of context. Create a handoff summary",
     "You are performing a CONTEXT CHECKPOINT COMPACTION.",
     "You are the component that summarizes",
