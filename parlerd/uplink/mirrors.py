@@ -75,6 +75,7 @@ _EVERY_KEY: Final = 2**53
 NEWEST: Final = 200
 """With how many of its newest messages the mirror of a room begins."""
 MAX_OPENINGS: Final = 1_000
+MAX_UNLINKED: Final = 4_000
 MAX_LANDED: Final = 1_000
 """Own messages that came in and that nobody asked about yet."""
 
@@ -127,6 +128,9 @@ class Mirrors:
         """Who is told when an own message comes in."""
         self._change = trio.Event()
         """Set when something came in. Made anew each time."""
+        self._unlinked: Bounded[tuple[AgentId, bytes], None] = Bounded(MAX_UNLINKED)
+        """Records to which no link leads back from the newest that an agent can read: nobody walks there again for each
+        page of what was said under them."""
         self._presences: dict[RoomId, dict[AgentId, Present]] = {}
         """How present members are, as the other home last told."""
 
@@ -225,7 +229,7 @@ class Mirrors:
         inside = {*(AgentId(member.agent) for member in told), *mirror.state.members, *map(AgentId, item.page.before)}
         inside |= {request.agent for request in mirror.state.requests.values()}
         ours = [agent for agent in sorted(inside) if self.is_ours(agent)]
-        owners = {owner.principal for owner in self._owners(room, mirror, item.card)}
+        owners = self._owners(room, mirror, item.card)
         for agent in ours:
             await self.look_back(room, wants, agent, owners, pull)
 
@@ -246,15 +250,20 @@ class Mirrors:
         return owners
 
     async def look_back(
-        self, room: RoomId, wants: Collection[bytes], agent: AgentId, owners: Collection[PrincipalId], pull: Pull
+        self, room: RoomId, wants: Collection[bytes], agent: AgentId, owners: Sequence[Owner], pull: Pull
     ) -> None:
         """Learn the secrets of the epochs that these records began, as far as an agent of this home may read them.
         What cannot be learned is unreadable. Raises what `pull` raises that may pass, and `StoreError`."""
-        wants = [record for record in wants if self._secrets.epoch(room, record) is None]
-        if not wants:
+        wants = [
+            record
+            for record in wants
+            if self._secrets.epoch(room, record) is None and (agent, record) not in self._unlinked
+        ]
+        if not wants or not owners:
             return
         try:
-            await walk(self._secrets, room, wants, agent=agent, owners=owners, pull=pull)
+            for record in await walk(self._secrets, room, wants, agent=agent, owners=owners, pull=pull):
+                self._unlinked[agent, record] = None
         except Refused as error:
             if error.spec.retryable:
                 raise

@@ -906,7 +906,7 @@ class RemoteRoom(MirrorRoom):
         asked = wanted(t.LinkItem(room=self.room, page=page), shown)
         lines, _ = await self._desk.library.mirrored(self.room, asked.numbers, ())
         if self.is_sealed and (wants := unknown(self._secrets, self.room, page.messages)):
-            owners = {owner.principal for owner in owners_of(mirror.state.lifecycle)}
+            owners = owners_of(mirror.state.lifecycle)
             await link.mirrors.look_back(self.room, wants, agent, owners, link.pull_epochs)
         inside: Inside = {}
         if self.is_sealed:

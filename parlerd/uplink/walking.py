@@ -4,7 +4,7 @@
 
 Whoever comes into such a room is wrapped the newest secret alone, and each record seals the secret before it under its
 own. The records are asked of the room's home, which can make none up: each names the one before by its hash, and the
-newest is signed by a person who owned the room.
+newest is signed by the person who owned the room then.
 
 Not here: what arrives in the order of the log (`arriving`), where secrets are kept (`secrets`). Above: `link`,
 `remote_room`. Below: `secrets`, `identity.epochs`. Invariant: a secret is taken for that of a record only where the
@@ -13,14 +13,15 @@ record names its digest.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Final
 
 from parlerd.core.envelope import SEALED
 from parlerd.core.epoch_record import EpochRecord, check_record, read_wraps, record_digest
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, PrincipalId, RoomId
+from parlerd.core.model import AgentId, RoomId
 from parlerd.core.sealing import sealed_part
+from parlerd.core.statements import Owner, signer_at
 from parlerd.identity import epochs
 from parlerd.operations import types as t
 from parlerd.store.port import EpochSecretRow
@@ -56,29 +57,32 @@ async def walk(
     wanted: Collection[bytes],
     *,
     agent: AgentId,
-    owners: Collection[PrincipalId],
+    owners: Sequence[Owner],
     pull: Pull,
-) -> None:
+) -> set[bytes]:
     """Learn the secrets of the epochs that began with these records, as far as `agent` of this home may read them.
-    `owners` are the persons who owned the room.
+    `owners` are all that owned the room, in order.
 
-    What was learned is on the disk when this returns. Raises what `pull` raises, and
+    What was learned is on the disk when this returns. Gives those of these records to which no link leads back from the
+    newest: their secrets are learned in no other way either. Raises what `pull` raises, and
     `Refused(relay_equivocation)` for records that do not belong together.
     """
     left = set(wanted)
     number = await _newest(room, agent, pull)
     newest = await pull(t.PullEpochs(room=room, agent=agent, upto=number, limit=1, wraps=True))
     if not newest.epochs:
-        return
+        return set()
     told = newest.epochs[-1]
     try:
-        record = epochs.read(told.record, told.signature, owners=owners)
+        # One who owned the room before signs no newest record: it would bring secrets of its own.
+        owner = signer_at(owners, check_record(told.record).number)
+        record = epochs.read(told.record, told.signature, owners=[owner.principal])
         digest, wraps = record_digest(told.record), read_wraps(told.wraps, record)
         row = secrets.learn(record, digest, wraps) if record.room == room else None
     except Refused:
         raise Refused("relay_equivocation", what="epoch") from None
     if row is None:
-        return
+        return set()
     secrets.card(record, digest)
     left.discard(digest)
     before: list[EpochRecord] = []
@@ -93,6 +97,7 @@ async def walk(
         left.discard(digest)
         record = earlier
     await secrets.store()
+    return left
 
 
 async def _newest(room: RoomId, agent: AgentId, pull: Pull) -> int:

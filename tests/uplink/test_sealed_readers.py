@@ -7,7 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from parlerd.core.epoch_record import EpochRecord
+from parlerd.core.epoch_record import EpochRecord, record_digest
+from parlerd.core.errors import Refused
+from parlerd.core.lifecycle import owners_of
 from parlerd.core.model import AgentId, Millis, RequestId, RoomId
 from parlerd.core.statements import NONCE, DecisionStatement, SealingKey, encode
 from parlerd.identity import sealing
@@ -15,7 +17,7 @@ from parlerd.operations import types as t
 from tests.support.engine import run, settle
 from tests.support.relayed import Home
 from tests.uplink.test_sealed import Meeting, met
-from tests.uplink.test_sealed_lies import tell
+from tests.uplink.test_sealed_lies import entry, next_record, tell
 
 
 def let_in(meeting: Meeting, by: Home, handle: str) -> tuple[AgentId, t.Card]:
@@ -92,5 +94,34 @@ def test_who_owned_the_room_once_lets_nobody_read_any_more(tmp_path: Path, monke
             _, card = let_in(meeting, meeting.ben, "trent")
             await tell(meeting, card=card)
             assert await held_by_next(meeting, meeting.ben, monkeypatch) == ["alice", "bob", "trent"]
+
+    run(main)
+
+
+def test_who_owned_the_room_once_brings_nobody_a_secret_of_its_own(tmp_path: Path) -> None:
+    """As the newest record, from which whoever looks back walks to those before."""
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            room = RoomId(meeting.opened.room)
+            person = await meeting.ann_served.person()
+            await person.ask("room.transfer", t.TransferRoom(room=room, agent="bob"), t.OwnedRoom)
+            await settle()
+            mirror = await meeting.room_of(meeting.ben)
+            state, bob = mirror.state, mirror.state.owner
+            signed = entry(await next_record(meeting))
+            record = msgspec.msgpack.decode(signed.record, type=EpochRecord)
+            assert (record.number, bob in state.epochs.roster) == (state.epochs.number + 1, True)
+
+            async def pull(wanted: t.PullEpochs) -> t.PulledEpochs:
+                if wanted.upto > record.number:
+                    raise Refused("stale_epoch", number=record.number, what="upto")
+                return t.PulledEpochs(epochs=[signed])
+
+            (link,) = meeting.ben.uplinks._links.values()
+            owners = owners_of(state.lifecycle)
+            assert [owner.record for owner in owners] == [0, 2]
+            await link.mirrors.look_back(room, [bytes(32)], bob, owners, pull)
+            assert link.mirrors._secrets.epoch(room, record_digest(signed.record)) is None
 
     run(main)

@@ -9,6 +9,7 @@ import pytest
 
 from parlerd.core.epoch_record import record_digest
 from parlerd.core.errors import Refused
+from parlerd.core.lifecycle import owners_of
 from parlerd.core.model import AgentId, HomeId, Millis, Position, RoomId
 from parlerd.core.statements import NONCE, SealingKey, encode
 from parlerd.operations import types as t
@@ -90,6 +91,18 @@ def test_an_owner_whose_home_lost_its_newest_key_goes_on_with_a_new_one(tmp_path
                 await meeting.alice.send("hello carol")
                 assert (await carol.read())[-1] == "hello carol"
                 assert (await meeting.room_of(meeting.ann)).state.contradicted == ""
+                # What no link leads back to is looked for once.
+                (link,) = cat.uplinks._links.values()
+                pulls: list[t.PullEpochs] = []
+
+                async def pull(wanted: t.PullEpochs) -> t.PulledEpochs:
+                    pulls.append(wanted)
+                    return await link.pull_epochs(wanted)
+
+                state, me = (await meeting.room_of(cat)).state, AgentId((await carol.whoami()).id)
+                for _ in range(2):
+                    await link.mirrors.look_back(state.room, [bytes(32)], me, owners_of(state.lifecycle), pull)
+                    assert len([wanted for wanted in pulls if wanted.wraps]) == 1
 
     run(main)
 
