@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from parlerd.bounded import Bounded
@@ -32,6 +32,7 @@ from parlerd.core import events as e
 from parlerd.core.envelope import OPENED, decode_envelope, opened_part
 from parlerd.core.epoch_record import (
     MAX_CHANGES,
+    MAX_SEALED_MEMBERS,
     Added,
     EpochCard,
     EpochRecord,
@@ -239,6 +240,10 @@ class Turning:
             anew = [await self._anew(room, agent) for agent in self._own(room) if agent not in gone]
             again = {each.agent for each in anew}
             added = [*anew, *(each for each in added if each.agent not in again)]
+        removed = sorted(gone, key=lambda agent: (agent != puts_out, agent))[:MAX_CHANGES]
+        first = {*_of(admits), *(self._own(room) if row is None else ())}
+        added = sorted(added, key=lambda each: (each.agent not in first, each.agent))[:MAX_CHANGES]
+        added = _seated(added, sealed.keys() - set(removed))
         # Whom nobody reads for any more takes nothing over: the home of the room and whoever was put out could do that
         # together.
         readers = {entry.principal for agent, entry in sealed.items() if agent not in gone}
@@ -249,15 +254,14 @@ class Turning:
         says = puts_out is not None or (names is not None and names != kept)
         if not (added or gone or says or self._is_over(room, self._desk.now_at(state.home))):
             return None
-        first = {*_of(admits), *(self._own(room) if row is None else ())}
         made = epochs.make(
             home=state.home,
             room=state.room,
             before=epochs.Before(
                 sealing.Epoch(now.number, now.record, b"" if row is None else row.secret), dict(sealed)
             ),
-            added=sorted(added, key=lambda each: (each.agent not in first, each.agent))[:MAX_CHANGES],
-            removed=sorted(gone, key=lambda agent: (agent != puts_out, agent))[:MAX_CHANGES],
+            added=added,
+            removed=removed,
             history=state.history,
             card=await self._card(room, row),
             decisions=decisions,
@@ -433,6 +437,18 @@ def _is_by_owner(state: RoomState, decision: bytes, signature: bytes, at: Positi
     except Refused:
         return False
     return True
+
+
+def _seated(added: Iterable[Added], sealed: Collection[AgentId]) -> list[Added]:
+    """Those of these agents, the first first, who are in the roster already or find a place in it: more than it takes
+    may wait, and nobody else is to wait for that."""
+    free, found = MAX_SEALED_MEMBERS - len(sealed), list[Added]()
+    for each in added:
+        is_new = each.agent not in sealed
+        if not is_new or free > 0:
+            found.append(each)
+            free -= is_new
+    return found
 
 
 def _of(claim: Claim | None) -> tuple[AgentId, ...]:

@@ -125,3 +125,30 @@ def test_who_owned_the_room_once_brings_nobody_a_secret_of_its_own(tmp_path: Pat
             assert link.mirrors._secrets.epoch(room, record_digest(signed.record)) is None
 
     run(main)
+
+
+def test_more_than_a_room_takes_wait_and_keep_nobody_from_being_put_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("core.epoch_record", "uplink.turning"):
+        monkeypatch.setattr(f"parlerd.{module}.MAX_SEALED_MEMBERS", 2)
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            for name in ("carol", "dave"):
+                _, card = let_in(meeting, meeting.ann, name)
+                (link,) = meeting.ann.uplinks._links.values()
+                await link.mirrors.take(t.LinkItem(room=meeting.opened.room, card=card))
+            room = await meeting.room_of(meeting.ann)
+            waiting = room.epochs.waiting()
+            assert waiting is not None
+            assert len(waiting.entering) == 2
+            turning = meeting.ann.uplinks._turning
+            assert await turning.following(room) is None
+            bob = next(agent for agent in room.state.epochs.roster if agent != room.state.owner)
+            told = await turning.following(room, puts_out=bob)
+            assert told is not None
+            record = msgspec.msgpack.decode(told.record, type=EpochRecord)
+            assert (record.removed, [each.agent for each in record.added]) == ((bob,), list(waiting.entering[:1]))
+
+    run(main)
