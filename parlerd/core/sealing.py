@@ -39,7 +39,7 @@ from parlerd.core.envelope import (
     with_inside,
 )
 from parlerd.core.errors import Refused
-from parlerd.core.model import Millis, blob_id, is_keyed_id
+from parlerd.core.model import INVOCATION, Millis, blob_id, is_keyed_id
 from parlerd.core.timers import MAX_SPAN_MS
 from parlerd.core.words import (
     CODE,
@@ -206,6 +206,9 @@ def joined(outside: Envelope, words: bytes) -> Envelope:
     if within.v != 1:
         raise unreadable("version")
     sealed = sealed_part(outside)
+    if within.kind == INVOCATION:
+        # What the room's home says is said in no member's name.
+        raise unreadable("kind")
     if outside.kind != outside_kind(within.kind) or outside.parts != (sealed, *outline(within.parts)):
         raise unreadable("outline")
     message = with_inside(outside, within)

@@ -39,7 +39,7 @@ from parlerd.core.envelope import (
     root_chain,
 )
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, BlobId, MessageId, Millis, RoomId
+from parlerd.core.model import INVOCATION, AgentId, BlobId, MessageId, Millis, RoomId
 from parlerd.core.sealing import (
     FIXED_KINDS,
     OTHER,
@@ -197,6 +197,11 @@ def test_a_message_that_tells_its_home_something_else_than_its_readers_is_unread
     assert why_unreadable(envelope, encode_inside(replace(sealing.inside(offer), kind="poem"))) == "outline"
     assert why_unreadable(envelope, encode_inside(replace(sealing.inside(offer), v=2))) == "version"
     assert why_unreadable(envelope, b"\xc1") == "format"
+    # That an action was invoked only the room's home says; nobody would be told of such a message.
+    other = replace(envelope, kind=OTHER, parts=envelope.parts[:1])
+    invoked = replace(sealing.inside(offer), kind=INVOCATION, parts=(TextPart("done"),))
+    assert why_unreadable(other, encode_inside(replace(invoked, kind="poem"))) is None
+    assert why_unreadable(other, encode_inside(invoked)) == "kind"
 
 
 def test_what_members_read_is_checked_as_what_travels_in_clear() -> None:
