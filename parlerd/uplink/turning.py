@@ -77,6 +77,8 @@ MAX_DOUBTED: Final = 1_000
 """Of how many agents it is remembered that the log speaks of them."""
 MAX_MARKED: Final = 64
 """Of how many rooms it is remembered what their records say of those who were put out."""
+AT_ONCE: Final = 32
+"""How many records are read at once: with a thousand members each has 110 kB of wraps."""
 
 log = logging.getLogger(__name__)
 
@@ -350,16 +352,18 @@ class Turning:
         known = self._marks.get(room.state.room)
         if known is None or turned[: len(known.read)] != known.read:
             known = _Marks([], {})
-        new = turned[len(known.read) :]
-        found, marks = await self._desk.library.bodies(room.state.room, (at for _, at in new)), dict(known.at)
-        for _, at in new:
-            if at not in found:
-                continue
-            record = check_record(decode_turned(found[at].body)[0])
-            # A record names the decisions that it carries out by digests as well, which nobody asks for here.
-            marks.update(dict.fromkeys(record.decisions, at))
-            for each in record.added:
-                marks.pop(put_out_digest(each.agent), None)
+        new, marks = turned[len(known.read) :], dict(known.at)
+        for begin in range(0, len(new), AT_ONCE):
+            places = [at for _, at in new[begin : begin + AT_ONCE]]
+            found = await self._desk.library.bodies(room.state.room, places)
+            for at in places:
+                if at not in found:
+                    continue
+                record = check_record(decode_turned(found[at].body)[0])
+                # A record names the decisions that it carries out by digests as well, which nobody asks for here.
+                marks.update(dict.fromkeys(record.decisions, at))
+                for each in record.added:
+                    marks.pop(put_out_digest(each.agent), None)
         if new:
             self._marks[room.state.room] = _Marks(list(turned), marks)
         return marks

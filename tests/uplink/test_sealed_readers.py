@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from parlerd.core.epoch_record import EpochRecord, record_digest
 from parlerd.core.errors import Refused
 from parlerd.core.lifecycle import owners_of
-from parlerd.core.model import AgentId, Millis, RequestId, RoomId
+from parlerd.core.model import AgentId, Millis, Position, RequestId, RoomId
 from parlerd.core.statements import NONCE, DecisionStatement, SealingKey, encode
 from parlerd.identity import sealing
 from parlerd.operations import types as t
@@ -150,5 +152,38 @@ def test_more_than_a_room_takes_wait_and_keep_nobody_from_being_put_out(
             assert told is not None
             record = msgspec.msgpack.decode(told.record, type=EpochRecord)
             assert (record.removed, [each.agent for each in record.added]) == ((bob,), list(waiting.entering[:1]))
+
+    run(main)
+
+
+def test_of_many_records_a_few_are_in_memory_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("parlerd.uplink.turning.AT_ONCE", 2)
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            person, key = await meeting.ann_served.person(), meeting.opened.session_key
+            bob = AgentId((await meeting.bob.whoami()).id)
+            for _ in range(2):
+                await person.ask("room.kick", t.KickMember(room=meeting.opened.room, agent="bob"), t.MemberGone)
+                await settle()
+                waits = await meeting.bob.join(key)
+                await person.approve("bob", join_code=waits.join_code)
+                await settle()
+            await person.ask("room.kick", t.KickMember(room=meeting.opened.room, agent="bob"), t.MemberGone)
+            await settle()
+            room = await meeting.room_of(meeting.ann)
+            turning, library = meeting.ann.uplinks._turning, meeting.ann.uplinks._desk.library
+            turning._marks.clear()
+            bodies, asked = library.bodies, list[int]()
+
+            async def few(name: RoomId, positions: Iterable[Position]) -> Any:
+                places = list(positions)
+                asked.append(len(places))
+                return await bodies(name, places)
+
+            monkeypatch.setattr(library, "bodies", few)
+            assert await turning.was_put_out(room, bob, room.state.members[bob].principal)
+            assert sum(asked) == len(room.state.epochs.turned) == 7
+            assert max(asked) == 2
 
     run(main)
