@@ -12,7 +12,7 @@ Nothing here reads a store.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -26,7 +26,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.gated import decode_signed
 from parlerd.core.grants import opened_beyond
 from parlerd.core.lifecycle import LifecycleState, owners_of
-from parlerd.core.model import HOME_ROOM, AgentId, By, KeyId, Millis, PrincipalId, RequestId, RosterEntry
+from parlerd.core.model import HOME_ROOM, AgentId, By, KeyId, Millis, Position, PrincipalId, RequestId, RosterEntry
 from parlerd.core.retention import RetentionState
 from parlerd.core.room import RoomState
 from parlerd.core.sealing import joined
@@ -39,6 +39,7 @@ from parlerd.core.statements import (
     KeyTerms,
     KnockStatement,
     Opening,
+    Owner,
     OwnerLine,
     Rewind,
     SealingKey,
@@ -103,10 +104,16 @@ class Audited(NamedTuple):
     is_mirror: bool
     retention: RetentionState
     """Which words went because there were too many."""
+    records: Mapping[int, tuple[bytes, bytes]]
+    """By their numbers, the records that were in force where somebody took a sealed room over, each with its signature:
+    those that the log holds."""
 
     @classmethod
-    def of(cls, state: RoomState, opened: bytes | None) -> Audited:
-        """What to hold a room's facts against. `opened` is the body of its first fact."""
+    def of(
+        cls, state: RoomState, opened: bytes | None, records: Mapping[int, tuple[bytes, bytes]] | None = None
+    ) -> Audited:
+        """What to hold a room's facts against. `opened` is the body of its first fact, and `records` are the facts of
+        the records that `named_at` gives, by their numbers."""
         opening = None
         if opened is not None:
             try:
@@ -121,7 +128,21 @@ class Audited(NamedTuple):
             opening=opening,
             is_mirror=state.mirror.is_mirror,
             retention=msgspec.structs.replace(state.retention),
+            records={number: (decode_turned(body)[0], signature) for number, (body, signature) in records.items()}
+            if records
+            else {},
         )
+
+
+def named_at(state: RoomState) -> dict[int, Position]:
+    """Where the facts of the records stand, by their numbers, that were in force where somebody took the room over. In
+    a mirror that is the record which the transfer names: it may have come behind the transfer."""
+    found: dict[int, Position] = {}
+    for owner in state.lifecycle.owners:
+        for number, position in state.epochs.turned if owner.taken else ():
+            if number == owner.record if state.mirror.is_mirror else position < owner.position:
+                found[owner.record] = position
+    return found
 
 
 def is_signed(fact: NewFact, about: Audited | None, *, is_erased: bool = False) -> bool:
@@ -301,7 +322,6 @@ def _agrees(event: WithStatement, body: bytes, signature: bytes, about: Audited)
         case e.OwnerChanged():
             number = check(body, Transfer).number
             before = owners_of(room)[:number]
-            # Whom the record names that is in force there, its own fact bears.
             transfer = succeeds(
                 room.room,
                 room.home,
@@ -309,10 +329,23 @@ def _agrees(event: WithStatement, body: bytes, signature: bytes, about: Audited)
                 body,
                 signature,
                 is_sealed=room.sealed > 0,
-                successor=event.principal,
+                successor=_successor(event, before, about),
             )
             signs = transfer.owner, transfer.principal, transfer.taken, owner_after(transfer).record
             return signs == (event.owner, event.principal, event.taken, event.record)
+
+
+def _successor(event: e.OwnerChanged, before: Sequence[Owner], about: Audited) -> PrincipalId | None:
+    """Whom the record named that was in force where a room was taken over, as the owner before signed it."""
+    found = about.records.get(event.record)
+    if found is None:
+        # A mirror was shown the record beside the transfer, and may hold a later one alone.
+        return event.principal if about.is_mirror else None
+    body, signature = found
+    room = about.room
+    return epochs.successor_in(
+        body, signature, home=room.home, room=room.room, number=event.record, owner=before[-1].principal
+    )
 
 
 def _is_proved(event: e.MemberJoined, evidence: Evidence, about: Audited) -> bool:

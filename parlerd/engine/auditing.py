@@ -13,7 +13,7 @@ from typing import Final
 
 from parlerd.core.errors import Refused
 from parlerd.core.model import HOME_ROOM, Position, RoomId
-from parlerd.engine.audit import Audited
+from parlerd.engine.audit import Audited, named_at
 from parlerd.engine.callers import Caller
 from parlerd.engine.cards import OPENED_AT
 from parlerd.engine.desk import Desk
@@ -66,9 +66,12 @@ async def audited(desk: Desk, room: RoomId) -> Audited | None:
     """What the facts of a log are held against; None for the home room's."""
     if room == HOME_ROOM:
         return None
-    opened = (await desk.library.bodies(room, [OPENED_AT])).get(OPENED_AT)
     state = (await (await desk.rooms.get(room)).quiet()).state
-    return Audited.of(state, None if opened is None else opened.body)
+    named = named_at(state)
+    bodies = await desk.library.bodies(room, sorted({OPENED_AT, *named.values()}))
+    opened = bodies.get(OPENED_AT)
+    records = {number: bodies[position] for number, position in named.items() if position in bodies}
+    return Audited.of(state, None if opened is None else opened.body, records)
 
 
 def _wrong(room: RoomId, end: Position, found: Position, wrong: t.Wrong) -> t.AuditedRoom:

@@ -10,10 +10,15 @@ import msgspec
 import pytest
 import trio
 
+from parlerd.core import events as e
+from parlerd.core.epoch_record import decode_turned
 from parlerd.core.epochs import LINE_MS
-from parlerd.core.model import Millis, PrincipalId, RoomId
+from parlerd.core.model import Millis, Position, PrincipalId, RoomId
 from parlerd.core.room import Room
 from parlerd.core.statements import NONCE, OwnerLine, Transfer, encode
+from parlerd.engine.audit import is_signed
+from parlerd.engine.auditing import audited
+from parlerd.engine.desk import Desk
 from parlerd.operations import types as t
 from parlerd.uplink.turning import LINE_EVERY_MS
 from tests.support.engine import Party, SteppedClock, run, settle
@@ -48,7 +53,7 @@ def test_the_person_whom_the_owner_named_goes_on_with_the_records(tmp_path: Path
     async def main() -> None:
         wires, relay, home = homes_of(tmp_path)
         meeting, cat = Meeting(wires, relay, home("ann"), home("ben")), home("cat")
-        async with relay.serving(), meeting.ben.serving() as ben, cat.serving() as third:
+        async with relay.serving() as engine, meeting.ben.serving() as ben, cat.serving() as third:
             async with meeting.ann.serving() as ann:
                 await meeting.open(ann, ben)
                 await meeting.admit(meeting.bob, "bob")
@@ -95,8 +100,28 @@ def test_the_person_whom_the_owner_named_goes_on_with_the_records(tmp_path: Path
                 kick = t.KickMember(room=room, agent="carol")
                 assert (await meeting.alice.refused("room.kick", kick)).code == "not_owner"
                 assert shown.characters == (await compared(carol)).characters
+                for desk in (engine.desk, *(each.engine.desk for each in (ann, ben, third))):
+                    await holds_up(desk, RoomId(room))
 
     run(main)
+
+
+async def holds_up(desk: Desk, name: RoomId) -> None:
+    """Whether an audit compares a taking over with the record that was in force, where the log holds that."""
+    room = await (await desk.rooms.get(name)).quiet()
+    facts = await desk.library.whole_facts(room, Position(0), room.position, 500)
+    about = await audited(desk, name)
+    assert about is not None
+    assert all(is_signed(fact, about) for fact in facts)
+    [taken] = [fact for fact in facts if isinstance(fact.header.event, e.OwnerChanged)]
+    turned = {fact.header.event.number: fact for fact in facts if isinstance(fact.header.event, e.EpochTurned)}
+    assert set(about.records) == {3} & set(turned)
+    assert is_signed(taken, about._replace(records={})) is about.is_mirror
+    if other := turned.get(2):
+        # A record that names nobody, in the place of the one that was in force.
+        assert other.body is not None
+        record = (decode_turned(other.body)[0], other.signature or b"")
+        assert not is_signed(taken, about._replace(records={3: record}))
 
 
 def test_with_none_nobody_goes_on_and_anybody_opens_another_room_with_the_same_people(tmp_path: Path) -> None:
