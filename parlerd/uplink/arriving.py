@@ -149,6 +149,7 @@ from parlerd.identity.proofs import (
     succeeds,
     unproven,
 )
+from parlerd.identity.sealing import check_key
 from parlerd.operations import types as t
 from parlerd.uplink.counters import Signed, Threaded
 
@@ -561,7 +562,7 @@ class _Step:
             is_stranger = key.agent not in asking and self.member(key.agent) is None
             if is_stranger and key.agent not in told and strangers >= MAX_STRANGERS:
                 continue
-            if _signed(SealingKey, entry.statement, entry.signature, key.agent) is None:
+            if _signed(SealingKey, entry.statement, entry.signature, key.agent) is None or not _is_key(key.key):
                 continue
             strangers += is_stranger and key.agent not in told
             told[key.agent] = key.counter
@@ -1292,6 +1293,15 @@ def _signed(kind: type[S], body: bytes, signature: bytes, by: str) -> S | None:
         return signed(kind, body, signature, by) if body else None
     except Refused:
         return None
+
+
+def _is_key(public: bytes) -> bool:
+    """Whether secrets can be wrapped to a key that an agent told."""
+    try:
+        check_key(public)
+    except Refused:
+        return False
+    return True
 
 
 def _evidence(entry: t.MemberEntry) -> Evidence:

@@ -48,6 +48,7 @@ from parlerd.engine.key_text import Spelled, spelled_of
 from parlerd.engine.ports import Signers
 from parlerd.identity import pake
 from parlerd.identity.proofs import signed
+from parlerd.identity.sealing import check_key
 from parlerd.operations import types as t
 from parlerd.store.port import DropKeyExchange, KeyExchangeRow, KeyTriesRow, PutKeyExchange, PutKeyTries
 from parlerd.uplink.turning import Turning
@@ -532,7 +533,8 @@ class Exchanges:
         await self._drop(mirror.state.room, row.share, "owner")
 
     async def _knock(self, mirror: Room, request: Request, confirmed: pake.Confirmed, sealed: bytes) -> _Knock | None:
-        """The knock of this very request, sealed by whoever has the key; None for any other."""
+        """The knock of this very request, sealed by whoever has the key, with a sealing key that secrets can be wrapped
+        to; None for any other."""
         state = mirror.state
         found = await self._desk.library.bodies(state.room, (request.position,))
         told = state.epochs.told.get(request.agent)
@@ -540,6 +542,7 @@ class Exchanges:
             knock = msgspec.msgpack.decode(confirmed.open_knock(sealed), type=_Knock)
             statement = signed(KnockStatement, knock.statement, knock.signature, request.agent)
             card = check(found[request.position].body, JoinCard)
+            check_key(card.key)
         except (Refused, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         said = (statement.home, statement.room, statement.ref, statement.principal, statement.name, statement.host)

@@ -16,7 +16,9 @@ from msgspec.structs import replace
 from parlerd.core import approvals
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.exchange import KNOCK_MS, PROOF, SHARE
-from parlerd.core.model import RoomId
+from parlerd.core.model import AgentId, By, HomeId, RoomId
+from parlerd.core.statements import SealingKey, check
+from parlerd.engine.authors import Attested
 from parlerd.identity import codes, pake
 from parlerd.operations import types as t
 from parlerd.uplink.connection import LinkConnection
@@ -1022,6 +1024,37 @@ def test_a_knock_that_is_none_is_no_knock(tmp_path: Path, text: bytes, monkeypat
             assert await refused(meeting.bob, meeting.opened.session_key) == "unknown_key"
             assert tries(meeting) == []
             assert await state_at(meeting.ann, meeting) == ["failed"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_joiner_with_a_key_to_which_nothing_can_be_wrapped_never_is_a_request(
+    tmp_path: Path, is_told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The relay takes such a key, and the owner's machine too where it does not look at what it is told."""
+    monkeypatch.setattr("parlerd.engine.authors.check_key", lambda public: None)
+    if is_told:
+        monkeypatch.setattr("parlerd.uplink.arriving.check_key", lambda public: None)
+
+    async def main() -> None:
+        async with opened(tmp_path, approval=False) as meeting:
+            secrets, honest = meeting.ben.uplinks._secrets, meeting.ben.uplinks._secrets.told_key
+
+            async def told_key(home: HomeId, agent: AgentId) -> Attested:
+                sound = check((await honest(home, agent)).body, SealingKey)
+                by = By(agent, secrets._signers.principal, "", "", "link")
+                return secrets._author.attest(replace(sound, key=bytes(32), nonce=b""), by)
+
+            monkeypatch.setattr(secrets, "told_key", told_key)
+            assert await refused(meeting.bob, meeting.opened.session_key) == "unknown_key"
+            state = (await meeting.room_of(meeting.ann)).state
+            [request] = state.requests.values()
+            assert request.state == "failed"
+            assert (request.agent in state.epochs.told) is is_told
+            assert request.agent not in state.members
+            # The key of the session was right, so this is no try.
+            assert tries(meeting) == []
 
     run(main)
 
