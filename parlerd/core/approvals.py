@@ -406,6 +406,7 @@ class Approvals(Facet[ApprovalsState]):
         # An agent that is in, waits or was declined hears so for the key it knocked with, even if that key has died.
         if member is not None and member.present and command.key_id in keys:
             return Decision(answer="member")
+        require_sound(self._lifecycle)
         stale = request if request is not None and is_stale(request, command.wall or now) else None
         if stale is not None:
             request = None

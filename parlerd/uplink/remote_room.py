@@ -82,7 +82,7 @@ from parlerd.uplink.exchanging import Admitted, Exchanges
 from parlerd.uplink.history import Contradicted, judge
 from parlerd.uplink.lanes import ANSWER_S, Post, answers_offer, said_as
 from parlerd.uplink.link import Link
-from parlerd.uplink.mirrors import present_of
+from parlerd.uplink.mirrors import is_over, present_of
 from parlerd.uplink.remote_shelf import RemoteShelf
 from parlerd.uplink.rewinding import FACTS, Fork, find_fork
 from parlerd.uplink.rosters import Inside, Rosters, records_of
@@ -851,9 +851,16 @@ class RemoteRoom(MirrorRoom):
 
     async def _shown(self, holds: Callable[[Room], bool]) -> None:
         """Wait until the mirror shows what the room's home did. Raises `home_unreachable` when the mirror does not in
-        time: it was done, and asking again is answered as the repeat that it is."""
-        if not await self._link.mirrors.until(self.room, holds, SHOWN_S):
+        time: it was done, and asking again is answered as the repeat that it is. Where the home contradicted itself
+        meanwhile, the mirror takes nothing more in, and what is wrong is raised."""
+
+        def shows(room: Room) -> bool:
+            return holds(room) or is_over(room.state)
+
+        if not await self._link.mirrors.until(self.room, shows, SHOWN_S):
             raise Refused("home_unreachable", home=self._link.name)
+        if not holds(room := self.actor.aggregate):
+            require_sound(room.state.lifecycle)
 
     # -- the code of one who knocks ------------------------------------------------------------------------
 
