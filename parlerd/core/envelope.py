@@ -8,7 +8,8 @@ and never looks at the parts.
 
 Version 2 is the one that authors write in a room that is not sealed, and version 4 in a sealed one (`sealing`): its
 words are within, encrypted for the room's members, and beside them stands the outline that the room's home goes by. A
-member's own copy of such a message is an envelope of version 5, which nobody sends. Version 1 is still read: it signed
+member's own copy of such a message is an envelope of version 5, which nobody sends. In one of version 3 a home shows
+what an author signed to be shown later, in version 2 or 4. Version 1 is still read: it signed
 neither the message's id nor the door, it counted an author's messages once for all audiences, and in place of `shown`
 and `line` it had `seen`. Version 0 has no author who signs: the room's home says in it that a member invoked an action
 (`invocations`).
@@ -220,11 +221,12 @@ class SealedPart(msgspec.Struct, frozen=True, tag_field="type", tag="sealed", om
 
 
 class OpenedPart(msgspec.Struct, frozen=True, tag_field="type", tag="opened"):
-    """What a member's home keeps of a sealed message that it could read: what the author signed, and the words."""
+    """What a member's home keeps of a sealed message that it could read: the message as it travelled, and the words."""
 
     body: bytes
-    """The bytes of the envelope of version 4."""
+    """The bytes of the envelope of version 4; of a gated message those of version 3, which hold it."""
     signature: bytes
+    """The author's; empty where the envelope of version 4, within another one, has it beside."""
     words: bytes
     """The encoded `Inside`, in clear and without the padding."""
 
@@ -419,22 +421,32 @@ def encode_envelope(envelope: Envelope) -> bytes:
 
 def decode_envelope(data: bytes) -> Envelope:
     """The envelope again, of any version. A part of a type that is not known reads as an `UnknownPart`, and one that a
-    home released has the words that its author signed (`gated_part` gives the signature). One that a member's home
-    opened is of version 5 and otherwise as its author composed it (`opened_part` gives what was signed).
+    home released has the words that its author signed (`gated_part` gives the signature), or the `SealedPart` in their
+    place. One that a member's home opened is otherwise as its author composed it (`opened_part` gives what travelled),
+    and of version 5 unless a home released it.
 
     Raises `msgspec.DecodeError` for bytes that are no envelope, and what msgspec does not wrap: `UnicodeDecodeError`
     for text that is not UTF-8, and `RecursionError` for nesting without end.
     """
     envelope = _decode(data)
+    inside: Inside | None = None
     if envelope.v == OPENED:
         kept = opened_part(data)
-        return with_inside(_decode(kept.body), decode_inside(kept.words))
-    if envelope.v != RELEASED:
-        return envelope
-    words: list[Part] = []
-    for part in envelope.parts:
-        words += [each for each in _decode(part.body).parts if not _is_gate(each)] if _is_gated(part) else [part]
-    return msgspec.structs.replace(envelope, parts=tuple(words))
+        envelope, inside = _decode(kept.body), decode_inside(kept.words)
+    if envelope.v == RELEASED:
+        words: list[Part] = []
+        for part in envelope.parts:
+            said = (_decode(part.body) if inside is None else inside).parts if _is_gated(part) else (part,)
+            words += [each for each in said if not _is_gate(each)]
+        read = envelope if inside is None else with_inside(envelope, inside)
+        return msgspec.structs.replace(read, v=RELEASED, parts=tuple(words))
+    return envelope if inside is None else with_inside(envelope, inside)
+
+
+def travelled(data: bytes) -> bytes:
+    """The bytes of a message as they travelled, from what a member's home keeps of it. Raises like `decode_envelope`,
+    and `msgspec.ValidationError` where a home says that it opened something, and keeps nothing of that."""
+    return opened_part(data).body if _decode(data).v == OPENED else data
 
 
 def gated_part(data: bytes) -> GatedPart:
@@ -447,9 +459,24 @@ def gated_part(data: bytes) -> GatedPart:
             raise msgspec.ValidationError("a released message holds what its author signed")
 
 
+def sealed_in(data: bytes) -> tuple[Envelope, bytes] | None:
+    """What an author sealed in a message that travelled as these bytes: the envelope of version 4 and its bytes. It is
+    the message itself, or what a home released in it; None where nothing is sealed. Raises like `gated_part`."""
+    envelope = _decode(data)
+    if envelope.v == RELEASED:
+        data = gated_part(data).body
+        envelope = _decode(data)
+    return (envelope, data) if envelope.v == SEALED else None
+
+
+def is_unread(envelope: Envelope) -> bool:
+    """Whether the words of a message are sealed, and were not opened: nothing but its outline is known."""
+    return any(isinstance(part, SealedPart) for part in envelope.parts)
+
+
 def opened(body: bytes, signature: bytes, words: bytes) -> bytes:
-    """The bytes that a member's home keeps of the sealed message in `body`, which its author signed, with the encoded
-    `Inside`. The caller has checked that the two fit together (`sealing.joined`). Raises like `decode_envelope`."""
+    """The bytes that a member's home keeps of the sealed message that travelled as `body`, with the encoded `Inside`.
+    The caller has checked that the two fit together (`sealing.joined`). Raises like `decode_envelope`."""
     sealed = _decode(body)
     return encode_envelope(
         Envelope(
@@ -477,7 +504,7 @@ def opened_part(data: bytes) -> OpenedPart:
         case Envelope(v=v, parts=(OpenedPart() as part,)) if v == OPENED:
             return part
         case _:
-            raise msgspec.ValidationError("an opened message holds what its author signed")
+            raise msgspec.ValidationError("an opened message holds what travelled of it")
 
 
 def with_inside(outside: Envelope, inside: Inside) -> Envelope:

@@ -19,7 +19,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.decision import Decision
-from parlerd.core.envelope import OPENED, SEALED
+from parlerd.core.envelope import OPENED, RELEASED, SEALED
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, touches
 from parlerd.core.lifecycle import LifecycleState, place_of, require_open, require_sound
@@ -185,7 +185,7 @@ class Epochs(Facet[EpochsState]):
         self.state.heard, self.state.lined = Millis(0), 0
 
     def _posted(self, event: e.MessagePosted, header: e.Header) -> None:
-        if event.envelope_v in (SEALED, OPENED):
+        if event.envelope_v in (SEALED, OPENED) or (event.envelope_v == RELEASED and self._lifecycle.sealed):
             self.state.used += 1
 
     def _went_back(self, event: e.RoomRewound, header: e.Header) -> None:

@@ -16,6 +16,10 @@ An author signs a gated message once, before anybody knows who will be shown it 
 of its own (`RELEASED`) that holds what the author signed, so every reader can check the words, the room, the kind and
 for whom it may be. That the condition came true is the home's word, as the state is.
 
+In a sealed room the words are sealed under the record that is in force where `message_gated` stands. So the roster and
+the history of that place say who may be shown them, as of any message; and nobody is shown them whom the record in
+force does not hold, or whose author it does not.
+
 Not here: what stands in the table (`entries`), whether something is true (`resolver`). Above: `room`. Below: those, and
 `claims`. Invariants: no reader is shown a gated message twice; what decides is told to nobody; what `follow` leads
 to ends.
@@ -24,7 +28,7 @@ to ends.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -37,6 +41,8 @@ from parlerd.core.decision import Decision, replayed
 from parlerd.core.entries import EntriesState, Entry, Gate
 from parlerd.core.envelope import (
     RELEASED,
+    SEALED,
+    SIGNED,
     Envelope,
     GatedPart,
     TaskPart,
@@ -49,7 +55,17 @@ from parlerd.core.errors import Refused
 from parlerd.core.expressions import Failed
 from parlerd.core.facets import Facet, Follow, applies, decides, nobody, reads, touches
 from parlerd.core.lifecycle import LifecycleState
-from parlerd.core.membership import Member, MembershipState, is_requester, present, resolve, view_of
+from parlerd.core.membership import (
+    Member,
+    MembershipState,
+    is_requester,
+    newest_number,
+    present,
+    reads_on,
+    resolve,
+    view_of,
+    with_keys,
+)
 from parlerd.core.model import (
     ACTIONS,
     AGENTS,
@@ -65,11 +81,13 @@ from parlerd.core.model import (
 )
 from parlerd.core.refusals import refusal
 from parlerd.core.resolver import Asker, Counted, Resolver
+from parlerd.core.sealing import check_gate
 from parlerd.core.seen import SeenAgent
 from parlerd.core.state import MAX_BYTES, MAX_TIMERS, Entries, Look, nearest
 from parlerd.core.timers import Timer, started
 from parlerd.core.topics import ANY, Topic
-from parlerd.core.words import TASK, check_frame, check_gated
+from parlerd.core.turning import EpochsState, are_wrapped_to, require_in_force
+from parlerd.core.words import TASK, check_frame
 
 EVERYONE: Final = AgentId("")
 """In place of a reader, where a mirror keeps to whom a message was shown."""
@@ -140,7 +158,7 @@ def require_released(envelope: Envelope, within: Envelope) -> None:
     """Check what a home may show as a released message: `envelope` holds `within`, which was read from what the author
     signed. Raises `Refused(envelope_refused)`, with the wrong field as `what`. It is not looked at here whether the
     author signed it, and whether a reader was shown it before."""
-    check_gated(within)
+    check_gate(within)
     is_for_all = within.visibility is None
     readers = () if envelope.visibility is None else envelope.visibility
     sound = {
@@ -196,6 +214,7 @@ class Gated(Facet[EntriesState]):
         "_claims",
         "_dirty",
         "_entries",
+        "_epochs",
         "_gone",
         "_left",
         "_lifecycle",
@@ -214,6 +233,7 @@ class Gated(Facet[EntriesState]):
         claims: Claims,
         look: Look,
         may_invoke: Callable[[Resolver, str], bool],
+        epochs: EpochsState,
     ) -> None:
         super().__init__(entries.state)
         self._entries = entries
@@ -225,6 +245,8 @@ class Gated(Facet[EntriesState]):
         """How an agent sees the room, for decisions."""
         self._may_invoke = may_invoke
         """Whether whoever looks may invoke an action."""
+        self._epochs = epochs
+        """Who can read what is said in a sealed room."""
         # What is looked at again after a change: gated messages by their ids, and beside them the agents whose tasks
         # are there only while they are, by their handles. No id is a handle.
         self._dirty: set[str] = {*self._messages, *self._authors()}
@@ -265,14 +287,10 @@ class Gated(Facet[EntriesState]):
         earlier = replayed(command)
         if earlier is not None:
             return earlier
-        if self._lifecycle.sealed:
-            # It was sealed before anybody knew who is in when it is shown. See docs/sealed.md, Messages that wait.
-            raise Refused(
-                "sealed_room",
-                "In a sealed room no message waits for a condition, and none has a timer but a task.",
-                hint="Wait for the condition with `parler wait`, and send the message then.",
-                tool_hint='Wait for the condition with parler_state {"action":"wait","expr":...}, and send it then.',
-            )
+        if author.waits:
+            raise Refused("not_sealed_in", agent=author.handle)
+        if self._lifecycle.sealed and command.envelope.v == SEALED:
+            require_in_force(self._epochs, command.envelope)
         self._entries.require_writable(author, self._look(by.actor, now, command.presence))
         said = command.envelope
         if len(self._messages) >= MAX_GATED:
@@ -303,22 +321,30 @@ class Gated(Facet[EntriesState]):
             raise Refused("no_such_message", id=said.reply_to)
         replied = None if target is None else target.visibility
         named = None if said.visibility is None or said.visibility == replied else said.visibility
-        readers = visibility.audience(by.actor, None if named is None else tuple(_known(members, named)), replied)
+        chosen = None if named is None else tuple(_known(members, named))
+        readers = visibility.audience(by.actor, chosen, replied)
+        is_sealed = self._lifecycle.sealed > 0
+        if is_sealed and readers is not None:
+            readers = with_keys(members, self._epochs.roster, chosen or (), readers)
         addressed = tuple(_known(members, said.to))
         if readers is not None and not set(addressed) <= set(readers):
             raise Refused("invalid_param", "A message cannot be addressed to someone it is hidden from.", param="to")
         sound = {
+            "v": said.v == (SEALED if is_sealed else SIGNED),
             "room": said.room == self._lifecycle.room,
             "key": command.idempotency_key == said.key,
             "visibility": readers == said.visibility,
             "to": addressed == said.to,
             "chain": said.chain == (root_chain(said.id) if target is None else target.chain),
             "hops": said.hops == (0 if target is None else target.hops + 1),
+            "shown": said.shown <= newest_number(self._membership),
             "id": not command.is_id_taken and self.entry(said.id) is None,
         }
         for what, is_sound in sound.items():
             if not is_sound:
                 raise Refused("envelope_refused", what=what)
+        if is_sealed and not are_wrapped_to(said, by.actor):
+            raise Refused("envelope_refused", what="wraps")
 
     def _require_room(self, author: Member, size: int, timer: Timer | None) -> None:
         table = self._entries.table
@@ -380,18 +406,43 @@ class Gated(Facet[EntriesState]):
             return
         live = self._live(id, entry, gate, now)
         author = self._membership.members.get(entry.by)
-        is_here = author is not None and author.present
+        is_here = author is not None and author.present and self._may_be_heard(entry.by)
         is_over = gate.ended is not None or 0 < gate.open_until <= now or not is_here
         if live.readers and not gate.is_public and not is_over:
             is_for_all = live.is_for_all and not gate.readers
             new = tuple(agent for agent in live.readers if agent not in gate.readers)
             if is_for_all or set(new) - {entry.by}:
-                yield from self._release(id, entry, gate, None if is_for_all else new, now, ids)
+                named = None if is_for_all and self._are_all(entry, gate) else new
+                yield from self._release(id, entry, gate, named, now, ids)
+                if is_for_all and named is not None and _is_settled(self._messages[id]):
+                    # Nobody else can read it.
+                    yield Follow(e.MessageWithdrawn(id=id))
         if gate.kind == TASK and (current := self._messages.get(id)) is not None:
             yield from self._offer(current, live, now)
 
+    def _may_be_heard(self, author: AgentId) -> bool:
+        """Whether the members of a sealed room would take in what this author says: the record in force holds it, and
+        the room knows who can read."""
+        return not self._lifecycle.sealed or (author in self._epochs.roster and not self._epochs.rewound)
+
+    def _are_all(self, entry: Entry, gate: Gate) -> bool:
+        """Whether everybody who reads what is shown to everyone who may be shown it can read it. In a sealed room that
+        is not so of whoever came in after the message was written, where the history is not for everyone, and of a
+        reader who is out."""
+        if not self._lifecycle.sealed:
+            return True
+        if gate.visibility is not None:
+            return len(self._audience(entry, gate)) == len(gate.visibility)
+        return all(self._can_read(each, entry, gate) for each in self._members() if reads_on(each) and not each.waits)
+
     def _release(
-        self, id: MessageId, entry: Entry, gate: Gate, new: tuple[AgentId, ...] | None, now: Millis, ids: Ids
+        self,
+        id: MessageId,
+        entry: Entry,
+        gate: Gate,
+        new: tuple[AgentId, ...] | None,
+        now: Millis,
+        ids: Ids,
     ) -> Iterator[Follow]:
         readers = gate.visibility if new is None else tuple(sorted({entry.by, *new}))
         shown_as = MessageId(ids.new("m")) if gate.places or gate.is_rewound else id
@@ -462,7 +513,7 @@ class Gated(Facet[EntriesState]):
     def _live(self, id: MessageId, entry: Entry, gate: Gate, now: Millis) -> Live:
         """For whom of those who may be shown a message it is there now."""
         looked: set[Looked] = set()
-        readers, author = self._audience(gate), self._entries.handle(entry.by)
+        readers, author = self._audience(entry, gate), self._entries.handle(entry.by)
         is_alike = self._entries.table.entry(AGENTS, author) is None
         if not is_alike:
             stands = self._stands(author, readers, looked, now)
@@ -510,9 +561,30 @@ class Gated(Facet[EntriesState]):
         members = self._membership.members.values()
         return [member for member in members if member.present and not is_requester(member)]
 
-    def _audience(self, gate: Gate) -> list[Member]:
+    def _audience(self, entry: Entry, gate: Gate) -> list[Member]:
         """Who may be shown a message, as far as they are in."""
-        return [each for each in self._members() if gate.visibility is None or each.agent in gate.visibility]
+        return [each for each in self._members() if self._can_read(each, entry, gate)]
+
+    def _can_read(self, member: Member, entry: Entry, gate: Gate) -> bool:
+        """Whether a message is for this member, who is in. In a sealed room it was sealed where it was taken in to
+        wait: so it is for whoever may see what was said there, and can read now."""
+        if not self._lifecycle.sealed:
+            return gate.visibility is None or member.agent in gate.visibility
+        is_reader = member.agent in self._epochs.roster and not member.waits
+        return is_reader and visibility.can_see(view_of(member), position=entry.position, visibility=gate.visibility)
+
+    def waits_from(self, agents: Collection[AgentId]) -> int:
+        """The number of the oldest epoch under which a message is sealed that one of these agents may be shown yet; 0
+        where none is."""
+        for entry in sorted(self._messages.values(), key=lambda entry: entry.position):
+            gate = entry.gate
+            if gate is None or gate.is_public:
+                continue
+            members = [self._membership.members[agent] for agent in agents if agent not in gate.readers]
+            if any(each.present and self._can_read(each, entry, gate) for each in members):
+                turned = reversed(self._epochs.turned)
+                return next((number for number, position in turned if position <= entry.position), 0)
+        return 0
 
     def _authors(self) -> list[str]:
         """The agents that are there only while something is true."""
@@ -596,19 +668,18 @@ class Gated(Facet[EntriesState]):
             if len(shown) > KEPT_SHOWN:
                 del shown[next(iter(shown))]
             return
-        gate, timer = entry.gate, entry.timer
+        gate = entry.gate
         # The message is the fact that follows.
         places = (*gate.places, Position(header.position + 1))
         readers = gate.readers if event.readers is None else (*gate.readers, *event.readers)
         tasks = (*gate.tasks, event.id) if gate.kind == TASK else ()
         if tasks and gate.open_until:
             # From here on the task's own time counts, which stops while somebody has the task.
-            entry, timer = msgspec.structs.replace(entry, timer=None), None
+            entry = msgspec.structs.replace(entry, timer=None)
         is_public = event.readers is None
-        if is_public and timer is None and not (tasks and entry.enabled is not None):
+        self._put(event.gate, entry, places=places, readers=readers, tasks=tasks, is_public=is_public)
+        if is_public and _is_settled(self._messages[event.gate]):
             self._end(event.gate)
-        else:
-            self._put(event.gate, entry, places=places, readers=readers, tasks=tasks, is_public=is_public)
 
     def _withdrawn(self, event: e.MessageWithdrawn, header: e.Header) -> None:
         self._end(event.id)
@@ -725,6 +796,7 @@ class Gated(Facet[EntriesState]):
         applies(e.ScopeHidden, _somebody),
         applies(e.MemberJoined, _somebody),
         applies(e.MemberLeft, _parted),
+        applies(e.EpochTurned, _somebody),
         applies(e.RoomRewound, _rewound),
         applies(e.RoleGiven, _somebody),
         applies(e.RoomClosed, _closed),
@@ -750,6 +822,12 @@ def _within(agents: Sequence[AgentId], readers: tuple[AgentId, ...] | None) -> t
 def _over(task: Task, worker: AgentId, outcome: TaskOutcome) -> e.TaskCompleted:
     """That a task is over, because another message with the same task is, or its time."""
     return e.TaskCompleted(task=task.id, worker=worker, outcome=outcome, fence=Position(0))
+
+
+def _is_settled(entry: Entry) -> bool:
+    """Whether nothing becomes of a message that was shown to all who may be shown it: its words stay, and no condition
+    says who may claim it."""
+    return entry.timer is None and not (entry.gate is not None and entry.gate.tasks and entry.enabled is not None)
 
 
 def _no_messages() -> Counted:

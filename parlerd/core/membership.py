@@ -9,7 +9,7 @@ address that names a handle always means the same agent.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Final
 
@@ -324,6 +324,21 @@ def present(members: Mapping[AgentId, Member], agent: AgentId) -> Member:
     if member is None or not member.present:
         raise Refused("no_such_room")
     return member
+
+
+def with_keys(
+    members: Mapping[AgentId, Member],
+    roster: Collection[AgentId],
+    named: Iterable[AgentId],
+    readers: Iterable[AgentId],
+) -> tuple[AgentId, ...]:
+    """Those of the readers of a private message in a sealed room who can be given its key. Raises
+    `Refused(not_sealed_in)` where its author named somebody who has none yet; of the readers of a message that is
+    replied to, those are left out who are out."""
+    for agent in named:
+        if agent not in roster:
+            raise Refused("not_sealed_in", agent=members[agent].handle)
+    return tuple(agent for agent in readers if agent in roster and members[agent].present)
 
 
 def claims_of(members: Mapping[AgentId, Member]) -> dict[AgentId, Claim]:

@@ -27,10 +27,10 @@ from parlerd.core.membership import MembershipState
 from parlerd.core.memory import MemoryState, Noted
 from parlerd.core.model import INVOCATION, AgentId, By, Ids, MessageId, Millis, Position, ReplyTarget, Seq, Shown
 from parlerd.core.public_line import epoch_of, first_line, first_number, line_after_rewind, next_line
-from parlerd.core.sealing import OTHER, outside_kind, sealed_part
+from parlerd.core.sealing import OTHER, outside_kind
 from parlerd.core.seen import Presences
 from parlerd.core.topics import Topic
-from parlerd.core.turning import EpochsState
+from parlerd.core.turning import EpochsState, are_wrapped_to, require_in_force
 from parlerd.core.words import LATE, TASK, contradiction
 
 GUARD: Final = "guard"
@@ -143,7 +143,7 @@ class Messages(Facet[MessagesState]):
         if author.waits:
             raise Refused("not_sealed_in", agent=author.handle)
         if self._lifecycle.sealed and command.envelope is not None:
-            self._require_in_force(command.envelope)
+            require_in_force(self._epochs, command.envelope)
         self._enabled(by.actor, now, command.presence)
         to = tuple(dict.fromkeys(membership.resolve(members, who) for who in command.to))
         role = ""
@@ -184,7 +184,7 @@ class Messages(Facet[MessagesState]):
             named = (target.author,)
         readers = visibility.audience(by.actor, named, None if target is None else target.visibility)
         if self._lifecycle.sealed and readers is not None:
-            readers = self._with_keys(named or (), readers)
+            readers = membership.with_keys(members, self._epochs.roster, named or (), readers)
         if readers is not None and not set(to) <= set(readers):
             raise Refused("invalid_param", "A message cannot be addressed to someone it is hidden from.", param="to")
         does = Noted(None)
@@ -259,26 +259,6 @@ class Messages(Facet[MessagesState]):
         spans = tuple((position, position) for position in positions)
         return (e.BodiesErased(spans=spans, messages=len(gone), bytes=sum(each.size for each in gone)),), positions
 
-    def _require_in_force(self, finished: Envelope) -> None:
-        """Refuse a message that was sealed under another record than the one in force here: what its author says then
-        would be read by somebody who was put out since, or not by somebody who came in. Its author seals it again."""
-        part = sealed_part(finished)
-        if self._epochs.rewound:
-            raise Refused("stale_epoch", number=self._epochs.number, what="rewound")
-        if part.record != self._epochs.record:
-            raise Refused("stale_epoch", number=self._epochs.number, what="record")
-        if part.epoch != self._epochs.number:
-            raise Refused("envelope_refused", what="epoch")
-
-    def _with_keys(self, named: tuple[AgentId, ...], readers: tuple[AgentId, ...]) -> tuple[AgentId, ...]:
-        """Those of a private message's readers who can be given its key. Refused where its author names somebody who
-        has none yet; of the readers of a message that is replied to, those are left out who are out."""
-        members, roster = self._membership.members, self._epochs.roster
-        for agent in named:
-            if agent not in roster:
-                raise Refused("not_sealed_in", agent=members[agent].handle)
-        return tuple(agent for agent in readers if agent in roster and members[agent].present)
-
     def _given_on(self, author: membership.Member) -> ReplyTarget | None:
         """What an offer replies to whose author says nothing of that: the offer of the turn that it gives on, so that a
         turn which two agents give to and fro for ever meets the bound of their conversation. An author elsewhere
@@ -317,11 +297,8 @@ class Messages(Facet[MessagesState]):
         from the time can be told apart from those that an author lost in a crash. One that does not follow is told
         where its thread ends, because nothing else may tell it: a requester is not shown what it asked for."""
         wrong = contradiction(self._lifecycle.room, command.idempotency_key or "", by, event, finished)
-        if wrong is None and finished.v == SEALED and event.visibility is not None:
-            # One wrap for each reader and none for anybody else: a reader without one is shut out, and one that nobody
-            # named reads along.
-            wraps = [agent for agent, _ in sealed_part(finished).wraps]
-            wrong = "wraps" if wraps != sorted({by.actor, *event.visibility}) else None
+        if wrong is None and finished.v == SEALED and not are_wrapped_to(finished, by.actor):
+            wrong = "wraps"
         if wrong is None and finished.counter <= thread.counter:
             wrong = "counter"
         if wrong is None and finished.previous != thread.envelope:

@@ -214,7 +214,9 @@ class Room(facets.Aggregate[RoomState]):
         """The room's actions."""
         self.modules: Final = Modules(self.entries, life, members, self.look)
         """The room's modules, and what its agents say of themselves."""
-        self.gated: Final = Gated(self.entries, life, members, self.claims, self.look, self.actions.may_invoke)
+        self.gated: Final = Gated(
+            self.entries, life, members, self.claims, self.look, self.actions.may_invoke, state.epochs
+        )
         """The messages that wait for something, or go with a timer."""
         super().__init__(
             state,

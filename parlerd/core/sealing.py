@@ -36,6 +36,7 @@ from parlerd.core.envelope import (
     SealedPart,
     TaskPart,
     decode_inside,
+    gate_of,
     with_inside,
 )
 from parlerd.core.errors import Refused
@@ -50,8 +51,11 @@ from parlerd.core.words import (
     MIN_OFFER_MS,
     SAID_OF_TASK,
     TASK,
+    UNGATED,
     answer_kind,
+    check_gated,
     check_head,
+    check_no_thread,
     check_opened,
     check_thread,
     is_guard,
@@ -153,7 +157,15 @@ def outline(parts: Iterable[Part]) -> tuple[Part, ...]:
 def check_composed(composed: Envelope) -> None:
     """Check a message for a sealed room before it is sealed, as its readers will. Raises what `words.check_opened`
     raises."""
-    check_opened(msgspec.structs.replace(composed, v=OPENED))
+    _check_read(msgspec.structs.replace(composed, v=OPENED))
+
+
+def _check_read(message: Envelope) -> None:
+    """Check a message of version 5, as it is or with its gate. Raises what `words.check_opened` raises."""
+    if gate_of(message.parts) is None:
+        check_opened(message)
+    else:
+        check_gated(message, OPENED)
 
 
 def inside(composed: Envelope) -> Inside:
@@ -193,7 +205,7 @@ def sealed_part(envelope: Envelope) -> SealedPart:
 
 def joined(outside: Envelope, words: bytes) -> Envelope:
     """The message of version 5 that a sealed envelope and its unsealed words are together, checked as a message is
-    checked that travels in clear.
+    checked that travels in clear. A gated one has its gate.
 
     Raises `Refused`: `sealed_unreadable` for words that cannot be read or do not fit to the outside, and what
     `words.check_opened` raises.
@@ -212,7 +224,7 @@ def joined(outside: Envelope, words: bytes) -> Envelope:
     if outside.kind != outside_kind(within.kind) or outside.parts != (sealed, *outline(within.parts)):
         raise unreadable("outline")
     message = with_inside(outside, within)
-    check_opened(message)
+    _check_read(message)
     return message
 
 
@@ -231,9 +243,32 @@ def check_sealed(envelope: Envelope) -> SealedPart:
     Not looked at: whether the record is the one in force, and whether the wraps are for exactly the readers and the
     author, whom the envelope does not name. Raises `Refused(envelope_refused)`, with the wrong field as `what`.
     """
+    part = _check_outside(envelope)
+    check_thread(envelope)
+    if not _is_outline(envelope):
+        raise _refused("parts")
+    return part
+
+
+def check_gate(envelope: Envelope) -> GatePart:
+    """Check what the author of a gated message signs, sealed or not, as far as that can be checked without its room and
+    without its words; gives its gate. A sealed one has the gate outside, and nothing else but its words. Raises what
+    `check_sealed` and `words.check_gated` raise."""
+    if envelope.v != SEALED:
+        return check_gated(envelope)
+    _check_outside(envelope)
+    check_no_thread(envelope)
+    match envelope.parts[1:]:
+        case (GatePart() as gate,) if envelope.kind not in UNGATED and not envelope.role:
+            return gate
+        case _:
+            raise _refused("parts")
+
+
+def _check_outside(envelope: Envelope) -> SealedPart:
+    """Check what holds of all that an author seals."""
     part = sealed_part(envelope)
     check_head(envelope)
-    check_thread(envelope)
     is_private = envelope.visibility is not None
     readers = [agent for agent, _ in part.wraps]
     sound = {
@@ -252,7 +287,6 @@ def check_sealed(envelope: Envelope) -> SealedPart:
         and all(map(is_keyed_id, readers))
         and set(envelope.visibility or ()) <= set(readers)
         and all(len(wrap) == _WRAP for _, wrap in part.wraps),
-        "parts": _is_outline(envelope),
     }
     for what, is_sound in sound.items():
         if not is_sound:
@@ -283,7 +317,7 @@ def _is_outline(envelope: Envelope) -> bool:
             case GuardPart():
                 is_sound = envelope.kind == OTHER and envelope.visibility is None and is_guard(part)
             case _:
-                # A gate is no message's own: its author signs it as something else.
+                # A gate is no message's own: its author signs it as something else (`check_gate`).
                 return False
         if not is_sound:
             return False

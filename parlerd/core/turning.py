@@ -22,10 +22,12 @@ from typing import Final, NamedTuple
 import msgspec
 
 from parlerd.core.commands import NewEpoch
+from parlerd.core.envelope import Envelope
 from parlerd.core.epoch_record import EpochRecord, check_wraps, roster_after, successor_of
 from parlerd.core.errors import Refused
 from parlerd.core.events import EpochTurned, SealingKeyTold
 from parlerd.core.model import AgentId, History, HomeId, Millis, Position, PrincipalId, RoomId, RosterEntry
+from parlerd.core.sealing import sealed_part
 from parlerd.core.statements import Claim, SealingKey
 
 
@@ -79,6 +81,26 @@ class EpochsState(msgspec.Struct):
 
 NO_EPOCH: Final = EpochsState()
 """Before the first epoch. Nobody changes it."""
+
+
+def require_in_force(state: EpochsState, finished: Envelope) -> None:
+    """Refuse what was sealed under another record than the one in force: what its author says then would be read by
+    somebody who was put out since, or not by somebody who came in. Its author seals it again. Raises `Refused`:
+    `stale_epoch`, and `envelope_refused` for a wrong number."""
+    part = sealed_part(finished)
+    if state.rewound:
+        raise Refused("stale_epoch", number=state.number, what="rewound")
+    if part.record != state.record:
+        raise Refused("stale_epoch", number=state.number, what="record")
+    if part.epoch != state.number:
+        raise Refused("envelope_refused", what="epoch")
+
+
+def are_wrapped_to(finished: Envelope, author: AgentId) -> bool:
+    """Whether a sealed message has one wrap for each of its readers and its author, and none for anybody else: a reader
+    without one is shut out, and one that nobody named reads along."""
+    readers = () if finished.visibility is None else sorted({author, *finished.visibility})
+    return [agent for agent, _ in sealed_part(finished).wraps] == list(readers)
 
 
 class Place(NamedTuple):

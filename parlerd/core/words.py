@@ -19,7 +19,6 @@ import msgspec
 
 from parlerd.core.envelope import (
     OPENED,
-    SEALED,
     SIGNED,
     BlobPart,
     BlobSeal,
@@ -41,6 +40,7 @@ from parlerd.core.envelope import (
     decode_envelope,
     due_of,
     is_guarded,
+    is_unread,
     memory_of,
     root_chain,
     turn_of,
@@ -261,11 +261,12 @@ def check_opened(envelope: Envelope) -> None:
         raise _refused("parts")
 
 
-def check_gated(envelope: Envelope) -> GatePart:
+def check_gated(envelope: Envelope, version: int = SIGNED) -> GatePart:
     """The same for what the author of a gated message signs, which stands in no thread; gives its gate. It has words or
-    data, and nothing that does something in the room beside."""
-    _check_head(envelope)
-    _require({"counter": envelope.counter == 0, "previous": envelope.previous == b""})
+    data, and nothing that does something in the room beside. In a sealed room the `version` is that of a message whose
+    words are in it."""
+    _check_head(envelope, version)
+    check_no_thread(envelope)
     gates = [part for part in envelope.parts if isinstance(part, GatePart)]
     words = [part for part in envelope.parts if isinstance(part, TextPart | DataPart)]
     plain = msgspec.structs.replace(envelope, parts=tuple(words))
@@ -273,6 +274,11 @@ def check_gated(envelope: Envelope) -> GatePart:
     if not is_sound or envelope.kind in UNGATED or envelope.role or not _says_something(plain):
         raise _refused("parts")
     return gates[0]
+
+
+def check_no_thread(envelope: Envelope) -> None:
+    """Check that a message stands in no thread of its author. Raises `Refused(envelope_refused)`."""
+    _require({"counter": envelope.counter == 0, "previous": envelope.previous == b""})
 
 
 def check_thread(envelope: Envelope) -> None:
@@ -480,7 +486,7 @@ def contradiction(room: RoomId, key: str | None, by: By, event: MessagePosted, e
         # A sealed message names no host and no door to the home of its room.
         wrong = (
             None
-            if envelope.v == SEALED
+            if is_unread(envelope)
             else next((name for name in _SIGNED_LATER if getattr(by, name) != getattr(envelope, name)), None)
         )
         if wrong is not None:

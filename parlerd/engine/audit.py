@@ -20,7 +20,7 @@ import msgspec
 from parlerd.core import events as e
 from parlerd.core import invocations
 from parlerd.core.approvals import KeyState, Request, decision_of, knock_of, terms_of
-from parlerd.core.envelope import OPENED, RELEASED, Envelope, decode_envelope, opened_part
+from parlerd.core.envelope import OPENED, RELEASED, Envelope, decode_envelope, opened_part, sealed_in, travelled
 from parlerd.core.epoch_record import decode_turned, record_digest, roster_digest, successor_of
 from parlerd.core.errors import Refused
 from parlerd.core.gated import decode_signed
@@ -176,7 +176,7 @@ def is_signed(fact: NewFact, about: Audited | None, *, is_erased: bool = False) 
         if envelope is None or contradicts_words(about.room.room, fact.header.key, fact.header.by, event, envelope):
             return False
         if envelope.v == RELEASED:
-            return not signature and _is_released(fact.header.by.actor, body, envelope)
+            return not signature and _is_released(fact.header.by.actor, event, body)
         if envelope.v == OPENED:
             return _is_opened(fact.header.by.actor, event, body, signature, about)
         if event.verified == "unsigned":
@@ -225,13 +225,19 @@ def _is_gated(author: AgentId, event: e.MessageGated, body: bytes) -> bool:
     return is_same and verify(author, "parler/gated", signed.body, signed.signature)
 
 
-def _is_released(author: AgentId, body: bytes, envelope: Envelope) -> bool:
-    """Whether a home released what its author signed."""
+def _is_released(author: AgentId, event: e.MessagePosted, body: bytes) -> bool:
+    """Whether a home released what its author signed; and of what was sealed and read here, whether the words that are
+    kept are what its outline says."""
     try:
-        check_released(author, body, envelope)
-    except Refused:
+        told = travelled(body)
+        check_released(author, told)
+        if told == body:
+            return True
+        sealed = sealed_in(told)
+        joined(sealed[0] if sealed is not None else decode_envelope(told), opened_part(body).words)
+    except (Refused, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
-    return True
+    return hashlib.sha256(told).digest() == event.envelope
 
 
 def _is_card(event: e.CardPublished, body: bytes) -> bool:

@@ -20,7 +20,7 @@ from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.decision import Decision
-from parlerd.core.envelope import OPENED, Envelope
+from parlerd.core.envelope import OPENED, RELEASED, Envelope
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.facets import Follow
 from parlerd.core.memory import forgets_by_id
@@ -409,8 +409,8 @@ class Decider:
             body, signature = words.bodies[n] or (None, None)
             if isinstance(event, e.MessagePosted):
                 digest = event.envelope
-                if body is not None and event.envelope_v != OPENED:
-                    # Of a sealed message that was read here the author signed other bytes than those that are kept.
+                if body is not None and event.envelope_v not in (OPENED, RELEASED):
+                    # Of a sealed message that was read here other bytes travelled than those that are kept.
                     digest = hashlib.sha256(body).digest()
                 event = msgspec.structs.replace(event, envelope=digest, verified=words.verified)
         header = e.Header(

@@ -71,6 +71,8 @@ class Followed:
     """Whether it was said that all is told which was there."""
     knows_rest: bool = False
     """Whether it was told how the tasks stand that were claimed before it began, and which words were gone."""
+    waits_from: int | None = None
+    """What was said of how old an epoch is under which something is sealed that waits; None where nothing was."""
     presence: dict[AgentId, tuple[str, t.StatedStatus | msgspec.UnsetType]] = field(default_factory=dict)
     """How present each member was said to be, and what it was said to state."""
 

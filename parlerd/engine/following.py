@@ -587,6 +587,7 @@ class _Walk:
             ]
         if followed.at == self._upto and not is_full:
             await self._tell_rest()
+            self._tell_waiting()
             if not followed.is_level and not self._ends_with_place():
                 # Where the room ends shows the asker whether this home has all that it told before.
                 self._open_page()
@@ -712,6 +713,16 @@ class _Walk:
         for begin in range(0, len(told), PIECE):
             self.items.append(t.LinkItem(room=self._name, tasks=told[begin : begin + PIECE]))
         await self._tell_erased(self._room.state.retention.spans)
+
+    def _tell_waiting(self) -> None:
+        """How old a secret these agents still need, where secrets go: a message that waits is in no mirror."""
+        state = self._room.state
+        if not self._views or not state.is_sealed or state.history == "full":
+            return
+        number = self._room.gated.waits_from(self._views)
+        if number != self._followed.waits_from:
+            self._followed.waits_from = number
+            self.items.append(t.LinkItem(room=self._name, waits_from=number))
 
     async def _tell_erased(self, spans: Sequence[tuple[Position, Position]]) -> None:
         """Which messages of these agents have no words any more: those within these spans of the log."""

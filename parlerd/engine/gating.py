@@ -4,7 +4,8 @@
                                              `--> another home: `link.gate` --> its room's line
 
 An author signs such a message once, and has no say in when it is shown. So it is decided where the room lives, at once
-or not at all: it never waits for a link.
+or not at all: it never waits for a link. In a sealed room its words are encrypted when it is written, under the epoch
+that is in force then; the condition and the timer are not, because the room's home goes by them.
 
 Not here: who is shown it when (`core.gated`). Above: `sending`, the engine. Below: a room's line. Invariant: what a
 home takes in its author signed, with the condition and the timer.
@@ -13,7 +14,7 @@ home takes in its author signed, with the condition and the timer.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final
 
@@ -22,6 +23,7 @@ import msgspec
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.envelope import (
+    SEALED,
     SIGNED,
     Envelope,
     GatePart,
@@ -35,13 +37,14 @@ from parlerd.core.errors import Refused
 from parlerd.core.expressions import Expression
 from parlerd.core.gated import encode_signed
 from parlerd.core.identities import AgentRecord
-from parlerd.core.membership import is_requester, present, resolve, view_of
+from parlerd.core.membership import is_requester, present, resolve, view_of, with_keys
 from parlerd.core.model import AgentId, By, MessageId, Millis, ReplyTarget, RoomId, Seq, Shown, drawn_key
 from parlerd.core.refusals import refusal
 from parlerd.core.room import Room
+from parlerd.core.sealing import check_gate
 from parlerd.core.timers import TimerSpec, started
 from parlerd.core.visibility import audience, can_see
-from parlerd.core.words import MAX_BYTES, TASK, UNGATED, author_door, check_gated
+from parlerd.core.words import MAX_BYTES, TASK, UNGATED, author_door
 from parlerd.engine import entries_shown as shown
 from parlerd.engine.authors import LocalAuthor, request_digest
 from parlerd.engine.callers import Caller
@@ -58,6 +61,9 @@ from parlerd.engine.state_inputs import require_readable, timer_of
 from parlerd.engine.submissions import Settled
 from parlerd.identity.signatures import verify
 from parlerd.operations import types as t
+
+TRIES: Final = 3
+"""How often a message is sealed for a room whose epochs begin meanwhile."""
 
 
 def is_gated(params: t.Send) -> bool:
@@ -106,18 +112,24 @@ class Gating:
         id, key = MessageId(self._desk.random.new("m")), params.idempotency_key
         if key is not None:
             # Whoever asks again, also after the answer was lost, is told the same id.
-            id = _id_of(actor.room, me.id, key)
+            id = _id_of(actor.room, me.id, actor.told_key(key))
         key = key or drawn_key(id)
         seen = await self._reading.seen(actor.room, me.id)
         by = self._desk.by(caller, me)
         gate = GatePart(params.enabled or "", _told(timer))
-        try:
-            envelope = await self._envelope(room, by, params, (*parts, gate), to, id, key, seen, now)
+
+        async def posted(room: Room) -> tuple[Settled, Envelope]:
+            told = actor.told_key(key)
+            composed = await self._envelope(room, by, params, (*parts, gate), to, id, told, seen, now)
+            envelope = await actor.told(composed, me.id)
             body = encode_envelope(envelope)
             signature = self._author.gate(me.id, body)
             await self._desk.quotas.take(me.id, bytes=len(body))
             command = self._command(actor, envelope, enabled, body, signature)
-            settled = await actor.submit(command, by)
+            return await actor.submit(command, by), envelope
+
+        try:
+            settled, envelope = await self._posted(actor, room, posted)
         except Refused as error:
             error.details.setdefault("key", key)
             raise
@@ -137,6 +149,19 @@ class Gating:
             gated=seq is None,
         )
 
+    async def _posted(
+        self, actor: RoomHandle, room: Room, posted: Callable[[Room], Awaitable[tuple[Settled, Envelope]]]
+    ) -> tuple[Settled, Envelope]:
+        """What `posted` gives; where an epoch of a sealed room began meanwhile, it seals the message again."""
+        for _ in range(TRIES - 1):
+            try:
+                return await posted(room)
+            except Refused as error:
+                if error.code != "stale_epoch" or error.details.get("what") == "rewound":
+                    raise
+            room = await actor.quiet()
+        return await posted(room)
+
     async def _envelope(
         self,
         room: Room,
@@ -152,6 +177,9 @@ class Gating:
         members = room.state.members
         replied = None if params.reply_to is None else await self._replied(room, by.actor, params.reply_to)
         named = tuple(resolve(members, who) for who in params.visible_to) or None
+        readers = audience(by.actor, named, None if replied is None else replied.visibility)
+        if room.state.is_sealed and readers is not None:
+            readers = with_keys(members, room.state.epochs.roster, named or (), readers)
         return Envelope(
             v=SIGNED,
             id=id,
@@ -170,7 +198,7 @@ class Gating:
             via=by.via,
             parts=parts,
             to=tuple(dict.fromkeys(resolve(members, who) for who in to)),
-            visibility=audience(by.actor, named, None if replied is None else replied.visibility),
+            visibility=readers,
             reply_to=None if replied is None else replied.id,
         )
 
@@ -194,7 +222,7 @@ class Gating:
     def _command(
         self, actor: RoomHandle, envelope: Envelope, enabled: Expression | None, body: bytes, signature: bytes
     ) -> c.GateMessage:
-        gate = check_gated(envelope)
+        gate = check_gate(envelope)
         return c.GateMessage(
             operation="message.send",
             idempotency_key=envelope.key,
@@ -222,12 +250,13 @@ class Gating:
             raise desk.kept.refusal()
         await desk.quotas.take(agent, bytes=size, person=principal)
         envelope = _signed_by(agent, params.body, params.signature)
-        source = check_gated(envelope).enabled
+        source = check_gate(envelope).enabled
         enabled = self._sight.parse(source, "message") if source else None
         require_readable(room, agent, enabled)
         command = self._command(actor, envelope, enabled, params.body, params.signature)
-        # At the host and through the door that the author signed, as any message.
-        by = By(agent, principal, caller.facts.session, envelope.host, author_door(envelope.via))
+        # At the host and through the door that the author signed, as any message; of a sealed one members read both.
+        door = "link" if envelope.v == SEALED else author_door(envelope.via)
+        by = By(agent, principal, caller.facts.session, envelope.host, door)
         settled = await actor.submit(command, by)
         header = await self._gated_by(actor, settled)
         if not isinstance(header.event, e.MessageGated):

@@ -20,6 +20,7 @@ from typing import Final, NamedTuple, Protocol
 
 from parlerd.core import commands as c
 from parlerd.core.approvals import KeyState, Request
+from parlerd.core.envelope import Envelope
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, BlobId, By, HomeId, KeyId, MessageId, Millis, RequestId, RoomId, Seq
 from parlerd.core.room import Room
@@ -137,6 +138,16 @@ class RoomHandle(Protocol):
         """Give a command its place in the room's line. What one agent asks keeps the order of calls; a room of this
         home keeps the order of all. Nothing happens until somebody asks a submission for its outcome. Raises
         `Refused`."""
+        ...
+
+    def told_key(self, key: str) -> str:
+        """An idempotency key as the room's home is told it, which may learn nothing from the key of a sealed room."""
+        ...
+
+    async def told(self, composed: Envelope, author: AgentId) -> Envelope:
+        """What an agent of this home signs of a message that it composed for this room: the message, and in a sealed
+        room its words encrypted for the members as they are now. Raises `Refused`: `not_sealed_in`, and what sealing
+        raises for words."""
         ...
 
     async def quiet(self) -> Room:
@@ -397,6 +408,12 @@ class MirrorRoom:
     @property
     def recent(self) -> Recent | None:
         return self.actor.recent
+
+    def told_key(self, key: str) -> str:
+        return key
+
+    async def told(self, composed: Envelope, author: AgentId) -> Envelope:
+        return composed
 
     async def quiet(self) -> Room:
         return await self.actor.quiet()

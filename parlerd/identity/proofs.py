@@ -21,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from parlerd.core.envelope import Envelope, decode_envelope, gated_part
+from parlerd.core.envelope import decode_envelope, gated_part
 from parlerd.core.errors import Refused
 from parlerd.core.gated import require_released
 from parlerd.core.grants import Given, given, opens_wrongly, wrong_with
@@ -254,11 +254,11 @@ def owner_after(transfer: Transfer) -> Owner:
     return Owner(transfer.principal, transfer.owner, begins)
 
 
-def check_released(author: str, data: bytes, envelope: Envelope) -> None:
-    """Check a message that a room's home released: `envelope`, read from `data`, holds what `author` signed, and says
-    nothing else. Raises `Refused(envelope_refused)`."""
+def check_released(author: str, data: bytes) -> None:
+    """Check a message that a room's home released, as it travelled: it holds what `author` signed, and says nothing
+    else. Raises `Refused(envelope_refused)`."""
     try:
-        part = gated_part(data)
+        part, envelope = gated_part(data), decode_envelope(data)
         within = decode_envelope(part.body)
     # msgspec raises UnicodeDecodeError for text that is not UTF-8, and RecursionError for nesting without end.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

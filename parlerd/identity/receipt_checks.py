@@ -186,7 +186,7 @@ def _is_authors(receipt: Receipt, body: bytes, signature: bytes) -> bool:
     if envelope.v != RELEASED:
         return verify(receipt.actor, "parler/message", body, signature)
     try:
-        check_released(receipt.actor, body, envelope)
+        check_released(receipt.actor, body)
     except Refused:
         return False
     return True

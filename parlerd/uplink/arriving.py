@@ -59,9 +59,11 @@ from parlerd.core.envelope import (
     due_of,
     gated_part,
     guard_of,
+    is_unread,
     memory_of,
     opened,
     operation_of,
+    sealed_in,
     span_until,
     turn_of,
 )
@@ -108,7 +110,7 @@ from parlerd.core.model import (
 )
 from parlerd.core.public_line import first_line, next_line
 from parlerd.core.room import Room
-from parlerd.core.sealing import OTHER, check_sealed, joined, outside_kind
+from parlerd.core.sealing import OTHER, check_sealed, joined, outside_kind, sealed_part
 from parlerd.core.statements import (
     Claim,
     DecisionStatement,
@@ -131,6 +133,7 @@ from parlerd.core.statements import (
     room_id_of,
     signer_at,
 )
+from parlerd.core.turning import are_wrapped_to
 from parlerd.core.words import check_envelope
 from parlerd.engine.authors import Arrived
 from parlerd.identity import epochs
@@ -373,9 +376,9 @@ class _Step:
         self._forgot_private = False
         """The same for threads of private messages alone."""
         self._ids: set[MessageId] = set()
+        """The messages of this item."""
         self._shown_now: dict[MessageId, set[AgentId]] = {}
         """To whom of this home the gated messages were shown that came here."""
-        """The messages of this item."""
         self._asking: set[AgentId] = set()
         """Who knocked, as this item told."""
         self._joined: dict[AgentId, _Known] = {}
@@ -1026,7 +1029,8 @@ class _Step:
             if after != place:
                 self._leave_out(after)
             return after
-        if envelope.v != UNSIGNED and (envelope.v == SEALED) is not self._is_sealed:
+        sealed = sealed_of(message.body)
+        if envelope.v != UNSIGNED and (sealed is not None) is not self._is_sealed:
             # Whether a room is sealed stands in its opening, and no home admits the other kind of message there.
             raise _Contradiction("form", number=after.number, agent=agent)
         if envelope.v in _BY_AUTHORS:
@@ -1035,6 +1039,8 @@ class _Step:
             raise _Contradiction("unsigned", number=after.number, agent=agent)
         elif self._past.known.get(envelope.id) or envelope.id in self._ids or self._is_shown_again(message, envelope):
             raise _Contradiction("id", number=after.number, agent=agent)
+        elif envelope.v == RELEASED and sealed is not None:
+            self._require_released(envelope, sealed[0], agent, place, after)
         self._post(message, envelope, digest, author, after)
         return after
 
@@ -1120,6 +1126,46 @@ class _Step:
             if [agent for agent, _ in part.wraps] != readers or not set(readers) <= epoch.roster.keys():
                 raise Refused("stale_epoch")
 
+    def _require_released(
+        self, envelope: Envelope, sealed: Envelope, author: AgentId, place: Shown, after: Shown
+    ) -> None:
+        """Raise a contradiction for a gated message of a sealed room that an honest home would not have shown here: its
+        author sealed it as `sealed`, before this place. Its epoch may be over; but neither its author nor a reader who
+        is named may be out of the roster in force, or the relay and somebody who was put out could say something new
+        together."""
+        part, epoch = sealed_part(sealed), self._epoch
+        named = {author, *(envelope.visibility or ())}
+        is_in_time = part.epoch < epoch.number or (part.epoch, part.record) == (epoch.number, epoch.record)
+        shown = self._numbers if envelope.visibility is None else [each for each in named if self._about._ours(each)]
+        is_for_them = all(self._was_shown(reader, part.epoch) for reader in shown if reader != author)
+        if not (is_in_time and named <= epoch.roster.keys() and are_wrapped_to(sealed, author) and is_for_them):
+            raise _Contradiction("epoch", number=after.number, agent=author)
+        if sealed.shown > place.number:
+            raise _Contradiction("shown", number=after.number, agent=author)
+
+    def _was_shown(self, reader: AgentId, number: int) -> bool:
+        """Whether an agent of this home may see something that was said while the epoch of this number was in force, as
+        far as the mirror can tell."""
+        state = self._about._mirror.state
+        if state.history == "full":
+            return True
+        member = state.members.get(reader)
+        if member is None or reader not in state.epochs.roster:
+            # It came in with a record of this item.
+            return number > state.epochs.number
+        places = [(each, position) for each, position in state.epochs.turned if each <= number + 1]
+        begin = next((position for each, position in places if each == number), None)
+        end = next((position for each, position in places if each == number + 1), None)
+        if begin is None:
+            # The mirror began later, or the epoch began with this item.
+            return True
+        recap = (state.opening - 1, state.opening)
+        return any(
+            (end is None or after < end) and (upto is None or upto > begin)
+            for after, upto in member.spans
+            if (after, upto) != recap
+        )
+
     def _thread(self, agent: AgentId, envelope: Envelope) -> Thread | None:
         """Where the author's thread ended before; None when that is not known here."""
         audience = audience_key(envelope.visibility)
@@ -1144,7 +1190,7 @@ class _Step:
     def _post(self, message: t.LinkMessage, envelope: Envelope, digest: bytes, author: _Known, after: Shown) -> None:
         agent, is_public = AgentId(message.agent), envelope.visibility is None
         body = message.body
-        if envelope.v == SEALED:
+        if self._is_sealed:
             envelope, body = read_sealed(message, envelope, self._about._opener)
         is_recap = envelope.kind == "context" and is_public and after.number == 1 and agent == self._opening.owner
         posted = posted_of(envelope, digest, message, is_opening=message.opening and is_recap)
@@ -1199,14 +1245,27 @@ def roster_told(told: t.EpochEntry, record: EpochRecord) -> Roster:
     return roster
 
 
+def sealed_of(body: bytes) -> tuple[Envelope, bytes] | None:
+    """What an author sealed in a message that came in these bytes (`envelope.sealed_in`); None where nothing is sealed
+    that can be read as such."""
+    try:
+        return sealed_in(body) if body else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 def read_sealed(message: t.LinkMessage, envelope: Envelope, opener: Opener) -> tuple[Envelope, bytes]:
-    """A sealed message as a member reads it, and the bytes that are kept of it: both as they came where no agent of
-    this home can read it, or where its author told the room's home something else than its readers."""
-    words = opener.words(envelope, message.body, AgentId(message.agent))
-    if words is None:
+    """A message of a sealed room as a member reads it, and the bytes that are kept of it: both as they came where no
+    agent of this home can read it, where its author told the room's home something else than its readers, and where
+    nothing of it is sealed."""
+    found = sealed_of(message.body)
+    words = None if found is None else opener.words(*found, AgentId(message.agent))
+    if found is None or words is None:
         return envelope, message.body
     try:
-        return joined(envelope, words), opened(message.body, message.signature, words)
+        joined(found[0], words)
+        kept = opened(message.body, message.signature, words)
+        return decode_envelope(kept), kept
     except Refused:
         return envelope, message.body
 
@@ -1227,7 +1286,7 @@ def is_told(message: t.LinkMessage, envelope: Envelope, room: RoomId) -> bool:
     an action, or what an author signed to be shown later."""
     try:
         if envelope.v == RELEASED:
-            check_released(message.agent, message.body, envelope)
+            check_released(message.agent, message.body)
         else:
             invocations.read(envelope, AgentId(message.agent))
     except Refused:
@@ -1238,7 +1297,7 @@ def is_told(message: t.LinkMessage, envelope: Envelope, room: RoomId) -> bool:
 def door_of(envelope: Envelope) -> Via:
     """The door through which an author asked for a message, as the envelope says; of one that cannot be read here only
     the door is known through which it came."""
-    return "link" if envelope.v == SEALED else cast(Via, envelope.via)
+    return "link" if is_unread(envelope) else cast(Via, envelope.via)
 
 
 def verified_as(envelope: Envelope, author: AgentId) -> Verified:

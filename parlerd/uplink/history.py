@@ -26,12 +26,23 @@ from parlerd.core.model import AgentId, By, Millis, Position, Seq, Shown, is_gra
 from parlerd.core.public_line import first_line, next_line
 from parlerd.core.room import RoomState
 from parlerd.core.sealing import check_sealed, sealed_part
+from parlerd.core.turning import are_wrapped_to
 from parlerd.core.words import check_envelope
 from parlerd.engine.handles import Earlier
 from parlerd.identity.proofs import bears
 from parlerd.operations import types as t
 from parlerd.store.port import StoredMessage
-from parlerd.uplink.arriving import KNOWN, Opener, decoded, door_of, is_told, posted_of, read_sealed, verified_as
+from parlerd.uplink.arriving import (
+    KNOWN,
+    Opener,
+    decoded,
+    door_of,
+    is_told,
+    posted_of,
+    read_sealed,
+    sealed_of,
+    verified_as,
+)
 from parlerd.uplink.rosters import Inside
 
 
@@ -99,25 +110,30 @@ def judge(
             # A version that this program does not check, or somebody whom nothing shows to have been a member.
             continue
         is_signed, is_shown = envelope.v in (SIGNED, SEALED), True
-        if envelope.v != UNSIGNED and (envelope.v == SEALED) is not bool(mirror.lifecycle.sealed):
+        sealed = sealed_of(message.body)
+        if envelope.v != UNSIGNED and (sealed is not None) is not bool(mirror.lifecycle.sealed):
             raise Contradicted("form")
         if not is_signed and not is_told(message, envelope, mirror.room):
             raise Contradicted("unsigned")
         thread = agent, audience_key(envelope.visibility)
         if is_signed:
             _require_sound(message, envelope, mirror, before, lines, threads.get(thread))
-            if envelope.v == SEALED:
-                if (number_of := sealed_part(envelope).epoch) < epoch:
-                    # It was sealed under a record that was in force no more: whoever wrote it may have been put out.
-                    raise Contradicted("epoch")
-                seats = rosters.get(sealed_part(envelope).record)
-                if seats is not None:
-                    if seats.number != number_of or not seats.inside.issuperset({agent, *(envelope.visibility or ())}):
-                        raise Contradicted("epoch")
-                    epoch = number_of
-                is_shown = seats is not None
             if is_granted_id(agent) and not may_say(author.given, Millis(message.at)):
                 raise Contradicted("grant")
+        if sealed is not None:
+            # Of a gated message too, which was sealed earlier: its author and its readers were in then.
+            part = sealed_part(sealed[0])
+            if is_signed and part.epoch < epoch:
+                # It was sealed under a record that was in force no more: whoever wrote it may have been put out.
+                raise Contradicted("epoch")
+            seats = rosters.get(part.record)
+            if seats is not None:
+                if seats.number != part.epoch or not seats.inside.issuperset({agent, *(sealed[0].visibility or ())}):
+                    raise Contradicted("epoch")
+                epoch = part.epoch if is_signed else epoch
+            if not are_wrapped_to(sealed[0], agent):
+                raise Contradicted("form")
+            is_shown = seats is not None
         if envelope.id in ids:
             raise Contradicted("id")
         if envelope.visibility is not None and reader not in envelope.visibility:
@@ -129,7 +145,7 @@ def judge(
         if not is_shown:
             # Nothing shows that its author was in then: it may have been put out before.
             continue
-        if envelope.v == SEALED:
+        if sealed is not None:
             envelope, body = read_sealed(message, envelope, opener)
         by = By(agent, author.principal, "", envelope.host, door_of(envelope))
         header = _header(message, envelope, digest, by, is_opening=place.number == 1 and agent == mirror.owner)
@@ -155,9 +171,7 @@ def _require_sound(
     `previous` the envelope before it in its thread, as far as the page holds that."""
     try:
         if envelope.v == SEALED:
-            readers = None if envelope.visibility is None else sorted({*envelope.visibility, message.agent})
-            if [agent for agent, _ in check_sealed(envelope).wraps] != (readers or []):
-                raise Contradicted("form")
+            check_sealed(envelope)
         else:
             check_envelope(envelope)
     except Refused:

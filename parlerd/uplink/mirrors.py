@@ -115,6 +115,10 @@ class Mirrors:
         self._caught_up: set[RoomId] = set()
         """Rooms of which this daemon was told everything that was there before it began to listen."""
         self._counts: dict[RoomId, _Counts] = {}
+        self._waits_from: dict[RoomId, int] = {}
+        """The oldest epoch of each sealed room under which something is sealed that waits, as its home last said."""
+        self._spent: set[RoomId] = set()
+        """Sealed rooms of which there may be secrets here that nothing needs."""
         self._key_ids: dict[tuple[RoomId, str], KeyId] = {}
         """The ids of session keys that somebody typed here, by what statements call them."""
         self._openings: Bounded[RoomId, Began] = Bounded(MAX_OPENINGS)
@@ -179,12 +183,10 @@ class Mirrors:
             await self._take_in(actor, arrivals)
             if arriving.erased:
                 await self._erase(actor, arriving.erased)
-            if any(isinstance(event, e.EpochTurned) for arrival in arrivals for event in arrival.command.events):
-                await self._forget_secrets(actor.aggregate)
             if item.erased:
                 await self._prune(actor, item.erased)
-            if item.erased or arriving.erased:
-                await self._forget_secrets(actor.aggregate)
+            turned = any(isinstance(event, e.EpochTurned) for arrival in arrivals for event in arrival.command.events)
+            await self._look_at_secrets(actor.aggregate, item, changed=turned or bool(item.erased or arriving.erased))
             if item.card is not None:
                 self._counts[room] = _Counts(item.card.moves, item.card.asks)
             self._note_level(room, item)
@@ -269,8 +271,22 @@ class Mirrors:
                 raise
             log.warning("epochs of room %s: %s (%s)", room, error.code, error.details.get("what", ""))
 
+    async def _look_at_secrets(self, mirror: Room, item: t.LinkItem, *, changed: bool) -> None:
+        """Let secrets go that nothing needs any more, once all is told that is there: a message that waited may have
+        been shown meanwhile, and come with a later item."""
+        room = mirror.state.room
+        if item.waits_from is not None:
+            changed = changed or item.waits_from != self._waits_from.get(room)
+            self._waits_from[room] = item.waits_from
+        if changed:
+            self._spent.add(room)
+        if item.level and room in self._spent and room in self._waits_from:
+            self._spent.discard(room)
+            await self._forget_secrets(mirror)
+
     async def _forget_secrets(self, mirror: Room) -> None:
-        """Where the history is not for everyone, the secret of an epoch goes once the mirror holds no words of it."""
+        """Where the history is not for everyone, the secret of an epoch goes once the mirror holds no words of it, and
+        the room's home none that wait."""
         state = mirror.state
         if state.history == "full":
             return
@@ -278,7 +294,8 @@ class Mirrors:
         held = state.epochs.number
         if oldest:
             held = next((n for n, at in reversed(state.epochs.turned) if at <= oldest[0].position), 0)
-        await self._secrets.forget(state.room, held)
+        waits_from = self._waits_from.get(state.room, 0)
+        await self._secrets.forget(state.room, min(held, waits_from) if waits_from else held)
         for agent in await self._secrets.agents_with_old_keys(self._home):
             await self._secrets.drop_keys(self._home, agent, await self._oldest_key_needed(agent))
 

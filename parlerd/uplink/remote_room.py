@@ -61,7 +61,8 @@ from parlerd.core.room import Room
 from parlerd.core.sealing import check_composed
 from parlerd.core.statements import Claim, DecisionStatement, Grant, KeyTerms, Rewind, Statement, encode
 from parlerd.engine.actor import RoomActor
-from parlerd.engine.authors import Attested, Author, Draft, Place, Words
+from parlerd.engine.authors import Attested, Author, Draft, Place, Words, request_digest
+from parlerd.engine.deciding import reply_target
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import Earlier, MirrorRoom, Present, Question, RoomHandle, SpentKey, taken_out
 from parlerd.engine.joining import knock_over, not_let_in
@@ -209,6 +210,16 @@ class RemoteRoom(MirrorRoom):
         """Whether the room's messages are encrypted for its members."""
         return bool(self.actor.aggregate.state.lifecycle.sealed)
 
+    def told_key(self, key: str) -> str:
+        return self._hidden(key)
+
+    async def told(self, composed: Envelope, author: AgentId) -> Envelope:
+        if not self.is_sealed:
+            return composed
+        await self._secrets.prepare(self._link.home, self.room)
+        request = self._secrets.request_digest(self.room, request_digest(composed))
+        return self._secrets.seal(self.actor.aggregate.state, author, request, composed)
+
     def move(self) -> None:
         """Begin what waits: messages one after the other, everything else by itself. A message takes no task where
         nothing has to be waited for."""
@@ -346,6 +357,10 @@ class RemoteRoom(MirrorRoom):
 
     async def _run(self, submission: Submission) -> None:
         command, by = submission.command, submission.by
+        if isinstance(command, c.GateMessage) and command.envelope.reply_to is not None:
+            traced = await self._desk.library.trace(command.envelope.reply_to)
+            target = None if traced is None or traced.room != self.room else reply_target(traced.header)
+            command = msgspec.structs.replace(command, reply=target)
         if isinstance(command, c.Knock) and self.is_sealed:
             # Whoever waits for the owner's home knocks again and again, also while the mirror is about to be told that
             # an agent left and came again.
@@ -662,13 +677,17 @@ class RemoteRoom(MirrorRoom):
         return Settled(Decision(answer="claimed"), (header,))
 
     async def _gate(self, command: c.GateMessage, by: By) -> Settled:
-        """Post a gated message at the room's home, which alone keeps it until somebody is shown it. It would read the
-        words, so there are none in a sealed room."""
-        if self.is_sealed:
-            raise Refused("sealed_room")
+        """Post a gated message at the room's home, which alone keeps it until somebody is shown it. Where an epoch
+        began meanwhile, the mirror has the record when `stale_epoch` says so."""
         signed = decode_signed(command.signed)
         params = t.GateAtRoom(room=self.room, agent=by.actor, body=signed.body, signature=signed.signature)
-        answer = await self._link.call("link.gate", params, by=by.actor)
+        try:
+            answer = await self._link.call("link.gate", params, by=by.actor)
+        except Refused as error:
+            number = error.details.get("number")
+            if error.code == "stale_epoch" and type(number) is int:
+                await self._shown(lambda room: room.state.epochs.number >= number or room.state.alarm is not None)
+            raise
         assert isinstance(answer, t.GatedAtRoom)
         if answer.seq:
             await self._shown(lambda room: told_seq(room.state.membership, by.actor) >= answer.seq)

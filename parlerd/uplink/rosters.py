@@ -17,7 +17,6 @@ from typing import Final, NamedTuple
 
 from parlerd.bounded import Bounded
 from parlerd.core import events as e
-from parlerd.core.envelope import SEALED
 from parlerd.core.epoch_record import check_record, record_digest
 from parlerd.core.errors import Refused
 from parlerd.core.lifecycle import owners_of
@@ -29,7 +28,7 @@ from parlerd.engine.epochs import ROSTERS
 from parlerd.engine.library import Library
 from parlerd.identity import epochs
 from parlerd.operations import types as t
-from parlerd.uplink.arriving import decoded, roster_told
+from parlerd.uplink.arriving import roster_told, sealed_of
 from parlerd.uplink.walking import Pull
 
 KEPT: Final = 64
@@ -52,11 +51,11 @@ def records_of(messages: Iterable[t.LinkMessage]) -> dict[bytes, int]:
     """The records that sealed messages name, by their hashes, each with the number that the author gave it."""
     found: dict[bytes, int] = {}
     for message in messages:
-        envelope = decoded(message.body)
-        if envelope is None or envelope.v != SEALED:
+        sealed = sealed_of(message.body)
+        if sealed is None:
             continue
         try:
-            part = sealed_part(envelope)
+            part = sealed_part(sealed[0])
         except Refused:
             continue
         found.setdefault(part.record, part.epoch)

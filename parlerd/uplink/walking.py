@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Final
 
-from parlerd.core.envelope import SEALED
 from parlerd.core.epoch_record import EpochRecord, check_record, read_wraps, record_digest
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, RoomId
@@ -25,7 +24,7 @@ from parlerd.core.statements import Owner, signer_at
 from parlerd.identity import epochs
 from parlerd.operations import types as t
 from parlerd.store.port import EpochSecretRow
-from parlerd.uplink.arriving import decoded
+from parlerd.uplink.arriving import sealed_of
 from parlerd.uplink.secrets import Secrets
 
 NEWEST: Final = 2**53 - 1
@@ -39,11 +38,11 @@ def unknown(secrets: Secrets, room: RoomId, messages: Iterable[t.LinkMessage]) -
     """The records that messages for everyone name and of which this home has no secret."""
     found: set[bytes] = set()
     for message in messages:
-        envelope = decoded(message.body)
-        if envelope is None or envelope.v != SEALED or envelope.visibility is not None:
+        sealed = sealed_of(message.body)
+        if sealed is None or sealed[0].visibility is not None:
             continue
         try:
-            record = sealed_part(envelope).record
+            record = sealed_part(sealed[0]).record
         except Refused:
             continue
         if secrets.epoch(room, record) is None:

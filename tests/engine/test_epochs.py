@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from parlerd.core import events as e
 from parlerd.core.envelope import GatePart, TextPart
 from parlerd.core.epoch_record import check_record, check_wraps, roster_after, roster_digest
 from parlerd.core.model import AgentId, History, Millis, Position, PrincipalId, RoomId, RosterEntry
@@ -371,16 +372,29 @@ def test_nobody_takes_a_sealed_room_over_whom_its_owner_did_not_name() -> None:
     run(main)
 
 
-def test_a_message_that_waits_for_a_condition_is_for_rooms_whose_home_reads() -> None:
+def test_a_message_that_waits_is_sealed_under_the_record_that_is_in_force_when_it_is_taken_in() -> None:
     async def main() -> None:
         async with engine_world() as served:
             olga, ann = await olga_and_ann(served)
             await olga.let_in(ann, "ann")
-            parts = (TextPart("later"), GatePart(enabled="true"))
-            said = ann.person.envelope("ann", olga.room, "later", parts=parts, counter=0, previous=b"")
-            signature = ann.person.sign(ann.person.agent("ann"), "parler/gated", said.body)
-            gated = t.GateAtRoom(room=olga.room, agent=said.agent, body=said.body, signature=signature)
-            assert (await ann.refused("link.gate", gated)).code == "sealed_room"
+            parts = (TextPart("later"), GatePart(enabled="has(state._shared.open)"))
+            clear = ann.person.envelope("ann", olga.room, "later", parts=parts, counter=0, previous=b"")
+            old = olga.message(ann, "ann", "later", parts=parts, counter=0, previous=b"")
+            await olga.turn()
+            said = olga.message(ann, "ann", "later", parts=parts, counter=0, previous=b"", id="m_later")
+
+            def gated(envelope: t.PostEnvelope) -> t.GateAtRoom:
+                signature = ann.person.sign(ann.person.agent("ann"), "parler/gated", envelope.body)
+                return t.GateAtRoom(room=olga.room, agent=envelope.agent, body=envelope.body, signature=signature)
+
+            assert (await ann.refused("link.gate", gated(clear))).details["what"] == "v"
+            assert (await ann.refused("link.gate", gated(old))).code == "stale_epoch"
+            # As a message it is none.
+            assert (await ann.refused("link.post", said)).code == "envelope_refused"
+            assert not (await ann.ask("link.gate", gated(said), t.GatedAtRoom)).replayed
+            facts = await served.engine.desk.library.facts(RoomId(olga.room), Position(0), 100)
+            [kept] = [fact.event for fact in facts if isinstance(fact.event, e.MessageGated)]
+            assert (kept.kind, kept.visibility) == ("text", None)
 
     run(main)
 

@@ -26,7 +26,7 @@ async def words(who: Party, *all: Party) -> list[str]:
 
 def test_a_message_is_read_once_its_condition_is_true(home: Home) -> None:
     async def story(place: Place) -> None:
-        alice, bob = await together(place, "alice", "bob", clear=True)
+        alice, bob = await together(place, "alice", "bob")
         sent = await bob.send("the door is open", enabled="has(state._shared.compass)", idempotency_key="once")
         assert (sent.gated, sent.seq, sent.queued) == (True, None, False)
         again = await bob.send("the door is open", enabled="has(state._shared.compass)", idempotency_key="once")
@@ -47,7 +47,7 @@ def test_a_message_is_read_once_its_condition_is_true(home: Home) -> None:
 
 def test_who_becomes_what_it_is_for_is_shown_it(home: Home) -> None:
     async def story(place: Place) -> None:
-        alice, bob, cat = await together(place, "alice", "bob", "cat", clear=True)
+        alice, bob, cat = await together(place, "alice", "bob", "cat")
         await alice.send("debug info", enabled='agents[self].role == "admin"')
         await give(alice, "bob", "admin")
         assert [await words(who, alice, bob, cat) for who in (alice, bob, cat)] == [["debug info"], ["debug info"], []]
@@ -61,7 +61,7 @@ def test_who_becomes_what_it_is_for_is_shown_it(home: Home) -> None:
 
 def test_what_is_true_already_is_shown_at_once(home: Home) -> None:
     async def story(place: Place) -> None:
-        alice, bob = await together(place, "alice", "bob", clear=True)
+        alice, bob = await together(place, "alice", "bob")
         sent = await alice.send("for an hour", timer=t.TimerAsked(ms=3_600_000))
         assert (sent.gated, bool(sent.seq)) == (False, True)
         assert await words(bob, alice) == ["for an hour"]
@@ -75,7 +75,7 @@ def test_what_is_true_already_is_shown_at_once(home: Home) -> None:
 
 def test_its_author_alone_is_told_what_a_message_waits_for(home: Home) -> None:
     async def story(place: Place) -> None:
-        alice, bob = await together(place, "alice", "bob", clear=True)
+        alice, bob = await together(place, "alice", "bob")
         sent = await alice.send("debug", enabled='agents[self].role == "admin"')
         why = await alice.ask("message.why", t.Why(id=sent.id), t.WhyResult)
         assert isinstance(why.gated, t.GatedEntry)
@@ -92,7 +92,7 @@ def test_its_author_alone_is_told_what_a_message_waits_for(home: Home) -> None:
 
 def test_a_turn_of_the_room_lets_a_message_through(home: Home) -> None:
     async def story(place: Place) -> None:
-        alice, bob = await together(place, "alice", "bob", clear=True)
+        alice, bob = await together(place, "alice", "bob")
         timer = t.TimerAsked(ticks=2, tick_on="state._shared.turn", effect="enable")
         await bob.send("after two turns", timer=timer)
         await put(alice, "turn", 1)
@@ -105,7 +105,7 @@ def test_a_turn_of_the_room_lets_a_message_through(home: Home) -> None:
 
 def test_a_task_is_offered_while_its_condition_is_true(home: Home) -> None:
     async def story(place: Place) -> None:
-        alice, bob, cat = await together(place, "alice", "bob", "cat", clear=True)
+        alice, bob, cat = await together(place, "alice", "bob", "cat")
         task = await alice.send("mine the ore", kind="task", enabled="state._shared.day == true")
         assert (await claim(bob)).id is None
         await put(alice, "day", True)
@@ -131,7 +131,7 @@ def test_a_task_is_offered_while_its_condition_is_true(home: Home) -> None:
 
 def test_one_task_for_those_who_become_workers_is_done_once(home: Home) -> None:
     async def story(place: Place) -> None:
-        alice, bob, cat = await together(place, "alice", "bob", "cat", clear=True)
+        alice, bob, cat = await together(place, "alice", "bob", "cat")
         await alice.send("review", kind="task", enabled='agents[self].role == "reviewer"')
         await give(alice, "bob", "reviewer")
         await give(alice, "cat", "reviewer")
@@ -157,7 +157,7 @@ def test_one_task_for_those_who_become_workers_is_done_once(home: Home) -> None:
 
 def test_what_waits_is_taken_back_by_its_author(home: Home) -> None:
     async def story(place: Place) -> None:
-        alice, bob = await together(place, "alice", "bob", clear=True)
+        alice, bob = await together(place, "alice", "bob")
         sent = await bob.send("never mind", enabled="state._shared.go == true")
         error = await alice.refused("message.withdraw", t.WithdrawMessage(id="m_0123456789"))
         assert error.code == "no_such_gated"
@@ -172,7 +172,7 @@ def test_what_waits_is_taken_back_by_its_author(home: Home) -> None:
 
 def test_what_cannot_be_posted_is_refused_where_it_is_asked(home: Home) -> None:
     async def story(place: Place) -> None:
-        alice, bob = await together(place, "alice", "bob", clear=True)
+        alice, bob = await together(place, "alice", "bob")
         for rest, code in (
             ({"enabled": "messages.count > 1"}, "expression_invalid"),
             ({"enabled": "state._shared.x ="}, "expression_invalid"),

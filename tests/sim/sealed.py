@@ -17,10 +17,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from parlerd.core.envelope import OPENED, SEALED, Envelope, decode_envelope, opened_part
+from parlerd.core.envelope import SEALED, Envelope, decode_envelope, is_unread, opened_part, sealed_in
 from parlerd.core.epoch_record import EpochRecord, Wraps, check_record, decode_turned, read_wraps, record_digest
 from parlerd.core.errors import Refused
-from parlerd.core.events import EpochTurned, MessagePosted
+from parlerd.core.events import EpochTurned, MessageGated, MessagePosted
+from parlerd.core.gated import decode_signed
 from parlerd.core.model import AgentId, HomeId, MessageId, RoomId
 from parlerd.core.sealing import TAG, sealed_part
 from parlerd.engine.inputs import input_digest
@@ -35,9 +36,9 @@ from tests.sim.stored import facts_of, state_of
 BLOCK: Final = 64
 SMALL: Final = 1_024
 """The blocks to which what is short is padded, and up to where. Source: docs/sealed.md, Padding."""
-SAID: Final = (" says ", "auth redesign", "auth-redesign", "Chose PKCE.", "the vault", "Behind the door.")
+SAID: Final = (" says ", " whispers ", "auth redesign", "auth-redesign", "Chose PKCE.", "the vault", "Behind the door.")
 """What stands in the messages of these stories, and the topics, names and recaps of their sealed rooms."""
-CHOSEN: Final = re.compile(rb"home\d-[a-z0-9]+-(?:vault-)?\d+\b")
+CHOSEN: Final = re.compile(rb"home\d-[a-z0-9]+-(?:vault-|whispers-)?\d+\b")
 """The idempotency keys that agents choose in these stories."""
 
 
@@ -52,12 +53,16 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """A message, by what a relay holds of it."""
+    """What an author sealed, by what a relay holds of it."""
 
     author: AgentId
     envelope: Envelope
     body: bytes
-    opens: bool
+    id: MessageId
+    """As what members were shown it."""
+    told: bytes
+    """The bytes in which they were told it; empty where it waits, and nobody was."""
+    opens: bool = False
     """Whether it is the recap with which the room began, which everybody is told who comes in."""
 
 
@@ -72,7 +77,7 @@ class Held:
 
 def held_by(relay: Store, room: RoomId) -> Held:
     """What this store has of a sealed room. Raises `Broken` for a message in clear, and for one that is not under the
-    record in force where it stands."""
+    record in force where it was taken in."""
     held, roster, in_force = Held(), set[AgentId](), b""
     for header in facts_of(relay, room):
         stored = relay.body(room, header.position)
@@ -84,13 +89,25 @@ def held_by(relay: Store, room: RoomId) -> Held:
             roster = (roster - set(record.removed)) | {each.agent for each in record.added}
             in_force = record_digest(body)
             held.epochs[in_force] = Begun(record, read_wraps(wraps, record), frozenset(roster))
-        if isinstance(header.event, MessagePosted):
-            envelope = decode_envelope(stored[0])
-            if envelope.v != SEALED:
-                raise Broken(f"a message of version {envelope.v} is in a sealed room")
-            if sealed_part(envelope).record != in_force:
-                raise Broken("a message is in a room under another record than is in force there")
-            held.messages.append(Sealed(header.by.actor, envelope, stored[0], header.event.opening))
+        if isinstance(header.event, MessageGated):
+            within = decode_signed(stored[0]).body
+            message = Sealed(header.by.actor, decode_envelope(within), within, header.event.id, told=b"")
+        elif isinstance(header.event, MessagePosted):
+            found = sealed_in(stored[0])
+            if found is None:
+                raise Broken("a message in clear is in a sealed room")
+            event = header.event
+            message = Sealed(header.by.actor, *found, event.id, told=stored[0], opens=event.opening)
+        else:
+            continue
+        if message.envelope.v != SEALED:
+            raise Broken(f"a message of version {message.envelope.v} is in a sealed room")
+        named, is_later = sealed_part(message.envelope).record, message.told not in (b"", message.body)
+        if named != in_force and not (is_later and named in held.epochs):
+            raise Broken("a message is in a room under another record than is in force there")
+        if is_later and header.by.actor not in roster:
+            raise Broken("a message that waited is shown though its author is in no roster any more")
+        held.messages.append(message)
     return held
 
 
@@ -170,9 +187,9 @@ def nobody_else_can_read(relay: Store, room: RoomId, of: HomeId, homes: Collecti
                 may = inside[place] or (is_full and any(inside[place:]))
             words = outfit.words_of(message)
             if words is not None and not may:
-                raise Broken(f"{message.envelope.id} of epoch {part.epoch} opens for a home that is not in its roster")
+                raise Broken(f"{message.id} of epoch {part.epoch} opens for a home that is not in its roster")
             if words is None and inside[place] and may and not message.opens and not _is_gone(home, room, part.epoch):
-                raise Broken(f"{message.envelope.id} of epoch {part.epoch} does not open for a home in its roster")
+                raise Broken(f"{message.id} of epoch {part.epoch} does not open for a home in its roster")
             if not may and not message.opens and _kept(home, message) is not None:
                 raise Broken(f"a home that is not in the roster of epoch {part.epoch} keeps words of it")
 
@@ -185,9 +202,9 @@ def _is_gone(home: Store, room: RoomId, number: int) -> bool:
 
 def _kept(home: Store, message: Sealed) -> bytes | None:
     """What a home keeps of a message whose words it read."""
-    found = home.find_message(message.envelope.id)
+    found = home.find_message(message.id) if message.told else None
     stored = None if found is None else home.body(*found)
-    return None if stored is None or decode_envelope(stored[0]).v != OPENED else stored[0]
+    return None if stored is None or is_unread(decode_envelope(stored[0])) else stored[0]
 
 
 def everybody_has_the_words(relay: Store, room: RoomId, homes: Collection[Store]) -> None:
@@ -199,7 +216,7 @@ def everybody_has_the_words(relay: Store, room: RoomId, homes: Collection[Store]
             if kept is None:
                 continue
             opened = opened_part(kept)
-            if opened.body != message.body:
+            if opened.body != message.told:
                 raise Broken(f"a home keeps of {message.envelope.id} what the relay does not hold")
             read.add(opened.words)
         if len(read) > 1:

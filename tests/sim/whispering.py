@@ -30,8 +30,6 @@ class Whispering(Act):
     """Some of those who met leave words for each other in the room where they met."""
 
     names = "whispers"
-    # The home of a sealed room takes no message that waits for a condition.
-    in_clear = True
 
     async def play(self) -> None:
         agents = list(self.stage.agents)

@@ -706,6 +706,34 @@ class RoomDriver(Driver[Room]):
         **altered: Any,
     ) -> MessageId:
         """A gated message. What its author signs is what the room decides itself, but for what is `altered`."""
+        command = self.gating(
+            who,
+            enabled,
+            kind=kind,
+            timer=timer,
+            to=to,
+            visible_to=visible_to,
+            reply_to=reply_to,
+            key=key,
+            **altered,
+        )
+        self.run(command, who)
+        return command.envelope.id
+
+    def gating(
+        self,
+        who: Agent,
+        enabled: str = "",
+        *,
+        kind: str = "text",
+        timer: TimerSpec | None = None,
+        to: tuple[AgentId, ...] = (),
+        visible_to: tuple[AgentId, ...] | None = None,
+        reply_to: MessageId | None = None,
+        key: str = "",
+        **altered: Any,
+    ) -> c.GateMessage:
+        """The command of a gated message."""
         id = MessageId(self.ids.new("m"))
         replied = None if reply_to is None else self.target(reply_to)
         fields: dict[str, Any] = {
@@ -729,7 +757,7 @@ class RoomDriver(Driver[Room]):
             "reply_to": reply_to,
         }
         envelope = Envelope(**{**fields, **altered})
-        command = c.GateMessage(
+        return c.GateMessage(
             operation="message.send",
             idempotency_key=envelope.key,
             input=b"gate",
@@ -739,8 +767,6 @@ class RoomDriver(Driver[Room]):
             signed=encode_signed(encode_envelope(envelope), b"signature"),
             reply=replied,
         )
-        self.run(command, who)
-        return id
 
     def withdraw(self, who: Agent, id: MessageId) -> Decision:
         return self.run(c.WithdrawMessage(operation="message.withdraw", id=id), who)

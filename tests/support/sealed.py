@@ -4,7 +4,7 @@ driver of the core. Nothing here is encrypted: keys are made of names, and texts
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from msgspec.structs import replace
@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.decision import Decision
-from parlerd.core.envelope import SEALED, Envelope, Part, SealedPart, root_chain
+from parlerd.core.envelope import SEALED, Envelope, GatePart, Part, SealedPart, root_chain
 from parlerd.core.epoch_record import (
     LINK,
     Added,
@@ -27,6 +27,7 @@ from parlerd.core.membership import claims_of
 from parlerd.core.model import AgentId, By, History, MessageId, Millis, RequestId, RosterEntry
 from parlerd.core.sealing import TAG, padded_length
 from parlerd.core.statements import NONCE, SUITE, Claim, JoinCard, SealingKey, encode
+from parlerd.core.visibility import can_see
 from tests.support.core import HOME, OWNER, ROOM, Agent, RoomDriver, open_room
 
 WRAP = b"w" * 48
@@ -237,20 +238,8 @@ class SealedDriver(RoomDriver):
         **more: Any,
     ) -> c.PostMessage:
         """The command of a sealed message. `visible_to` are the readers beside the author."""
-        state = self.aggregate.state
         readers = None if visible_to is None else tuple(sorted({who.id, *visible_to}))
-        wrapped = wraps if wraps is not None else readers
-        sealed = SealedPart(
-            epoch=state.epochs.number,
-            record=state.epochs.record,
-            input=b"i" * 32,
-            nonce=bytes(24),
-            text=TEXT,
-            ephemeral=b"" if readers is None else b"e" * 32,
-            digest=b"" if readers is None else b"d" * 32,
-            wraps=() if wrapped is None else tuple((agent, WRAP) for agent in sorted(wrapped)),
-        )
-        sealed = replace(sealed, **more.pop("sealed", {}))
+        sealed = self.sealed(readers, wraps, **more.pop("sealed", {}))
         id = MessageId(f"m_{len(self.log)}x")
         thread = self.aggregate.state.messages.threads.get(who.id, {})
         ends = thread.get("" if readers is None else hashlib.sha256(" ".join(readers).encode()).hexdigest()[:32])
@@ -281,6 +270,76 @@ class SealedDriver(RoomDriver):
             envelope=envelope,
             line=b"l" * 32,
         )
+
+    def sealed(
+        self, readers: tuple[AgentId, ...] | None, wraps: tuple[AgentId, ...] | None = None, **more: Any
+    ) -> SealedPart:
+        """The words of a message for these readers, under the record in force."""
+        state, wrapped = self.aggregate.state, wraps if wraps is not None else readers
+        sealed = SealedPart(
+            epoch=state.epochs.number,
+            record=state.epochs.record,
+            input=b"i" * 32,
+            nonce=bytes(24),
+            text=TEXT,
+            ephemeral=b"" if readers is None else b"e" * 32,
+            digest=b"" if readers is None else b"d" * 32,
+            wraps=() if wrapped is None else tuple((agent, WRAP) for agent in sorted(wrapped)),
+        )
+        return replace(sealed, **more)
+
+    def gate_sealed(
+        self,
+        who: Agent,
+        enabled: str = "",
+        *,
+        visible_to: tuple[AgentId, ...] | None = None,
+        wraps: tuple[AgentId, ...] | None = None,
+        sealed: Mapping[str, Any] | None = None,
+        **more: Any,
+    ) -> MessageId:
+        """A gated message. `visible_to` are the readers beside the author."""
+        command = self.gating_sealed(who, enabled, visible_to=visible_to, wraps=wraps, sealed=sealed, **more)
+        self.run(command, linked(who))
+        return command.envelope.id
+
+    def gating_sealed(
+        self,
+        who: Agent,
+        enabled: str = "",
+        *,
+        visible_to: tuple[AgentId, ...] | None = None,
+        wraps: tuple[AgentId, ...] | None = None,
+        sealed: Mapping[str, Any] | None = None,
+        **more: Any,
+    ) -> c.GateMessage:
+        """The command of a gated message."""
+        readers = None if visible_to is None else tuple(sorted({who.id, *visible_to}))
+        words = self.sealed(readers, wraps, **(sealed or {}))
+        fields: dict[str, Any] = {
+            "v": SEALED,
+            "parts": (words, GatePart(enabled)),
+            "authored_at": Millis(0),
+            "host": "",
+            "via": "",
+            "visible_to": visible_to,
+            **more,
+        }
+        return self.gating(linked(who), enabled, **fields)
+
+    def told(self, who: Agent) -> list[str]:
+        """What a member may see, by what each message was called when it was written."""
+        view, gates = self.aggregate.view(who.id), dict[str, str]()
+        found = []
+        for header in self.log:
+            match header.event:
+                case e.MessageReleased(gate=gate, id=id):
+                    gates[id] = gate
+                case e.MessagePosted(id=id, visibility=visibility) if can_see(
+                    view, position=header.position, visibility=visibility
+                ):
+                    found.append(gates.get(id, id))
+        return found
 
     def post_sealed(self, who: Agent, **more: Any) -> e.MessagePosted:
         """Post a sealed message."""

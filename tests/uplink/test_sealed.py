@@ -389,16 +389,14 @@ def test_an_epoch_that_was_used_ends_after_seven_days(tmp_path: Path) -> None:
     run(main)
 
 
-def test_no_gated_message_leaves_for_a_sealed_room(tmp_path: Path) -> None:
+def test_a_task_that_is_open_for_a_time_is_a_message_like_any_other(tmp_path: Path) -> None:
     async def main() -> None:
         async with met(tmp_path) as meeting:
-            gated = t.Send(room=meeting.opened.room, text="later", enabled="true")
-            error = await meeting.alice.refused("message.send", gated)
-            assert (error.code, "parler wait" in error.hint) == ("sealed_room", True)
-            # A task that is open for a time does not wait for anything.
             timer = t.TimerAsked(effect="delete", ms=60_000)
             task = t.Send(room=meeting.opened.room, text="now", kind="task", timer=timer)
-            assert (await meeting.alice.ask("message.send", task, t.Sent)).id
+            sent = await meeting.alice.ask("message.send", task, t.Sent)
+            assert (sent.gated, bool(sent.seq)) == (False, True)
+            assert await meeting.bob.read() == ["now"]
 
     run(main)
 

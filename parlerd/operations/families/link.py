@@ -430,6 +430,9 @@ class LinkItem(Result, frozen=True, kw_only=True):
     before may be told again."""
     awaits: list[str] = []
     opened: list[str] = []
+    waits_from: _Count | None = None
+    """In a sealed room whose history is not for everyone: the number of the oldest epoch under which a message is
+    sealed that waits and that an attached agent may be shown yet, 0 where none is. None says nothing new."""
     level: bool = False
     gone: bool = False
     deleted: bool = False
@@ -670,7 +673,8 @@ class Posted(Result, frozen=True, kw_only=True):
 
 
 class GateAtRoom(Params, frozen=True, kw_only=True):
-    """A message that waits for a condition or a timer, as an attached agent signed it."""
+    """A message that waits for a condition or a timer, as an attached agent signed it; in a sealed room it sealed the
+    words first."""
 
     room: Short
     agent: Short
@@ -1181,7 +1185,7 @@ FAMILY: Final = Family(
             result=GatedAtRoom,
             plane="link",
             effect="write",
-            errors=(*_POSTING, *GATING, "not_a_worker", "sealed_room"),
+            errors=(*_POSTING, *GATING, "not_a_worker"),
             facts=("message_gated",),
             example={"room": samples.ROOM, "agent": "U", "body": b"", "signature": _KEY},
             answers=({"at": samples.AT, "replayed": False},),
