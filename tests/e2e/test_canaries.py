@@ -45,17 +45,21 @@ APART: Final = {
 }
 """Operations of an agent and of a person that are not asked for here, each with why."""
 
+LATER: Final = "has(state._shared.later)"
+"""For what messages wait here."""
 CODED: Final = "a canary in base64 or packed"
 EXPRESSIONS: Final = ("enabled", "if", "condition", "expr")
 """Fields that hold an expression: the canary is a text in one that is true."""
 
 ENFORCED: Final = "the state of a room is enforced by its home"
+WAITS: Final = "the home of a room finds out when a message is shown that waits"
 NAMED: Final = "a handle and a role are names by which the home delivers"
 CARD: Final = "a card is published at the relay"
 PLACE: Final = "the id of a message and a place in the log are what the room's home gave them"
 QUEUE: Final = "a queue on a relay is not sealed, and is found there by its name"
 SEEN: Final[Mapping[str, str]] = {
     **dict.fromkeys(("state", "timer", "action", "module", "agent.enable", "room.board"), ENFORCED),
+    **dict.fromkeys(("message.send enabled", "message.send timer"), WAITS),
     **dict.fromkeys(("room.role role", "handoff.give for", "session.join role"), NAMED),
     "directory": CARD,
     **dict.fromkeys(("message.gated id", "message.withdraw id", "message.why id", "receipt"), PLACE),
@@ -67,6 +71,7 @@ REACHED: Final = {
     "message.send text",
     "message.send kind",
     "message.send data",
+    "message.send enabled",
     "message.send idempotency_key",
     *(
         f"handoff.give {name}"
@@ -351,17 +356,27 @@ def test_whoever_runs_a_relay_finds_no_word_of_a_sealed_room_in_anything_that_th
         assert REACHED - reached == set()
         shared = [canaries.draw() for _ in range(3)]
         name, inside, note = shared
+        waiting = [canaries.draw() for _ in range(5)]
+        text, kind, key, data, private = waiting
+        with team.ann.client("alice") as alice:
+            later = t.Send(text=text, kind=kind, data=data, idempotency_key=key, room=room, enabled=LATER)
+            for send in (later, t.Send(text=private, visible_to=("bob",), room=room, enabled=LATER)):
+                sent = alice.call("message.send", send)
+                assert isinstance(sent, t.Sent)
+                assert sent.gated
+            alice.call("state.set", t.SetState(key="later", value=1, room=room))
         file = tmp_path / name
         file.write_text(f"{inside} " * 10_000)
         team.ann.asks("--as", "alice", "send-file", str(file), "--note", note, "--room", room)
         until(lambda: team.ann.asks("homes")["homes"][1]["waiting"] == 0, "empty outbox")
         # The other member reads what was said, so it went over the relay.
         read = {message.text for message in team.ben.reads("bob", room)}
-        assert {note, *(each.canary for each in everything if each.name == "message.send text")} <= read
+        assert {note, text, private, *(each.canary for each in everything if each.name == "message.send text")} <= read
 
         found, is_dumped = looked(team, traffic, numbers)
         hidden = {each.canary: each.name for each in everything if not each.is_seen}
         hidden |= dict.fromkeys(shared, "a file")
+        hidden |= dict.fromkeys(waiting, "a message that waited")
         seen = {each.canary for each in everything if each.is_seen}
         (control,) = (each.canary for each in everything if each.name == "state.set value")
         for place, canaries_there in found.items():

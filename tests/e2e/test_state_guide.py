@@ -625,8 +625,7 @@ def test_a_market_that_opens_with_the_population(door: Door, room: Room) -> None
 
 def test_a_message_that_only_admins_see(door: Door, people: People) -> None:
     # In the guide the author is called system, which is nobody's name here.
-    # A message waits for a condition in a room that its home can read.
-    people.come_together("narrator", "agent-b", "player", clear=True)
+    people.come_together("narrator", "agent-b", "player")
     debug = {"body": "debug info", "enabled": 'agents[self].role == "admin"'}
     assert door.post("narrator", debug) == 0
     assert door.messages("agent-b") == []
@@ -638,7 +637,7 @@ def test_a_message_that_only_admins_see(door: Door, people: People) -> None:
 
 
 def test_messages_have_timers_like_all_resources(door: Door, room: Room) -> None:
-    room("agent-a", "agent-b", clear=True)
+    room("agent-a", "agent-b")
     before = door.value("agent-b", "messages.count")
     door.post("agent-a", {"body": "for a moment", "timer": {"ms": 50, "effect": "delete"}})
     turns = {"ticks": 2, "tick_on": "state._shared.turn", "effect": "enable"}
@@ -661,7 +660,7 @@ def test_messages_have_timers_like_all_resources(door: Door, room: Room) -> None
 
 
 def test_a_task_is_work_while_it_is_there(door: Door, room: Room) -> None:
-    room("coord", "worker-1", clear=True)
+    room("coord", "worker-1")
     door.post("coord", {"kind": "task", "body": "mine the ore", "enabled": "state._shared.day == true"})
     assert door.unclaimed("worker-1") == []
     door.put("coord", {"key": "day", "value": True})

@@ -10,16 +10,17 @@ import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from nacl.exceptions import CryptoError
 
-from parlerd.core.envelope import TextPart, decode_envelope, encode_envelope
+from parlerd.core.envelope import RELEASED, GatePart, TextPart, decode_envelope, encode_envelope, opened
 from parlerd.core.epoch_record import roster_digest
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, RosterEntry
 from parlerd.core.sealing import joined, padded_length
 from parlerd.core.statements import Owner, OwnerLine, Transfer, check
 from parlerd.identity import epochs, sealing
-from parlerd.identity.proofs import named_in, owner_after, signed, succeeds
+from parlerd.identity.proofs import check_released, named_in, owner_after, signed, succeeds
 from parlerd.identity.signatures import verify
 from tests.support import sealed_again as again
 from tests.support.sealed_vectors import file_of, plain, recorded, vectors
@@ -81,6 +82,48 @@ def test_a_private_message(example: dict[str, Any]) -> None:
     envelope = unpacked(body)
     assert again.private_key(envelope, example["author"], example["reader"], private) == key
     assert again.words(body, key) == unpacked(inside)
+
+
+@each("gated")
+def test_a_message_that_waits(example: dict[str, Any]) -> None:
+    secret, private, shown, body, inside = raw(example, "secret", "private", "released", "envelope", "inside")
+    author, reader = example["author"], example["reader"]
+    assert again.gated(shown, author) == body
+    envelope = unpacked(body)
+    is_private = envelope.get("visibility") is not None
+    key = (
+        again.private_key(envelope, author, reader, private)
+        if is_private
+        else again.message_key(secret, envelope, author)
+    )
+    words = again.words(body, key)
+    assert words == unpacked(inside)
+    # What the home goes by stands inside too, and what the home shows is read as that.
+    assert words["parts"][-1] == envelope["parts"][-1]
+    joined(decode_envelope(body), inside)
+    check_released(author, shown)
+    read = decode_envelope(opened(shown, b"", inside))
+    assert (read.v, read.kind, [type(part) for part in read.parts][:1]) == (RELEASED, words["kind"], [TextPart])
+    assert read.host == words["host"]
+
+
+@each("gated")
+def test_a_message_that_waits_under_another_condition_is_signed_by_nobody_and_opens_for_nobody(
+    example: dict[str, Any],
+) -> None:
+    secret, private, body, signature = raw(example, "secret", "private", "envelope", "signature")
+    envelope = decode_envelope(body)
+    altered = encode_envelope(replace(envelope, parts=(envelope.parts[0], GatePart("true"))))
+    assert not again.is_signed(example["author"], "parler/gated", altered, signature)
+    assert not again.is_signed(example["author"], "parler/message", body, signature)
+    fields = unpacked(altered)
+    key = (
+        again.message_key(secret, fields, example["author"])
+        if envelope.visibility is None
+        else again.private_key(fields, example["author"], example["reader"], private)
+    )
+    with pytest.raises(CryptoError):
+        again.words(altered, key)
 
 
 @each("handover")

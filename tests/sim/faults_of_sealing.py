@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import trio
 
+from parlerd.core import messages
 from parlerd.core import sealing as core_sealing
 from parlerd.core import turning as core_turning
 from parlerd.core.epoch_record import read_wraps
-from parlerd.core.messages import Messages
 from parlerd.core.model import AgentId, RoomId
 from parlerd.core.sealing import check_sealed
 from parlerd.core.statements import SealingKey, check
@@ -24,7 +24,7 @@ from parlerd.uplink.secrets import Secrets
 from parlerd.uplink.turning import Turning
 from tests.sim.faults import Patch, fault
 from tests.sim.sealed_lies import Overtaken
-from tests.sim.sealed_stories import Away, KeptBack, OfAnotherRoom, OfOthers, OtherKey, PutOut, WentBack
+from tests.sim.sealed_stories import Away, KeptBack, OfAnotherRoom, OfOthers, OtherKey, PutOut, PutOutAndShown, WentBack
 from tests.sim.vault import Vault
 from tests.sim.world import Plan, Simulation
 
@@ -41,7 +41,7 @@ def _in_vault(seed: int) -> Simulation:
 
 @fault("old-epoch-accepted", "a home takes a message under an epoch that is over", Overtaken)
 def _(patch: Patch) -> None:
-    patch.setattr(Messages, "_require_in_force", lambda self, finished: None)
+    patch.setattr(messages, "require_in_force", lambda state, finished: None)
 
 
 @fault("joiner-gets-current-secret", "whoever joins is given the secret of what was said before", _in_vault)
@@ -112,6 +112,11 @@ def _takes_any_record(patch: Patch) -> None:
 @fault("heard-though-put-out", "a member takes a message of somebody who was put out before it came", PutOut)
 def _(patch: Patch) -> None:
     _takes_any_record(patch)
+
+
+@fault("shown-though-put-out", "a member is shown what somebody wrote to wait who was put out since", PutOutAndShown)
+def _(patch: Patch) -> None:
+    patch.setattr(arriving._Step, "_require_released", lambda self, *args: None)
 
 
 @fault("record-that-is-over", "a member takes a message under a record that is over where the message stands", KeptBack)

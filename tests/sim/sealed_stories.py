@@ -2,7 +2,8 @@
 machine is away for long or whose relay goes back to an older copy.
 
     Told         a message that its author signed is told where it does not belong: after a record that put its author
-                 out, under a record that is over, in another room, or to somebody whom it does not name
+                 out, also one that waited until then, under a record that is over, in another room, or to somebody
+                 whom it does not name
     OtherKey     the owner is told another key than an agent told
     Away         the owner's machine is away for more than a day, while people come and go
     WentBack     the relay goes on from an older copy, and the owner's person signs from where
@@ -23,7 +24,17 @@ import msgspec
 import trio
 
 from parlerd.core import commands as c
-from parlerd.core.envelope import TextPart, decode_envelope
+from parlerd.core.envelope import (
+    SIGNED,
+    Envelope,
+    GatedPart,
+    GatePart,
+    TextPart,
+    decode_envelope,
+    encode_envelope,
+    root_chain,
+)
+from parlerd.core.gated import released
 from parlerd.core.model import By, MessageId, RoomId
 from parlerd.core.statements import SealingKey, check, encode
 from parlerd.engine.authors import Draft
@@ -112,6 +123,42 @@ class PutOut(Told):
         await self._settle(stays)
         self.adding.message = message
         return stays
+
+
+class PutOutAndShown(PutOut):
+    """What somebody wrote to wait is shown once its author was put out."""
+
+    async def kept(self, author: Agent, room: str) -> t.LinkMessage:
+        home, id = self.homes[1], MessageId("m_kept")
+        handle = await home.uplinks._desk.rooms.get(RoomId(room))
+        mirror = await handle.quiet()
+        agent = next(each.agent for each in mirror.state.members.values() if each.handle == author.name)
+        waits = Envelope(
+            v=SIGNED,
+            id=id,
+            room=RoomId(room),
+            key="k_kept",
+            kind="text",
+            chain=root_chain(id),
+            hops=0,
+            authored_at=mirror.last_at,
+            counter=0,
+            previous=b"",
+            shown=mirror.state.shown.number,
+            line=mirror.state.shown.line,
+            nonce=bytes(16),
+            via="cli",
+            parts=(TextPart(f"{author.name} says what is kept"), GatePart("1 == 1")),
+        )
+        body = encode_envelope(await handle.told(waits, agent))
+        part = GatedPart(body, home.world.keys.sign(agent, "parler/gated", body))
+        return t.LinkMessage(
+            at=mirror.last_at,
+            agent=agent,
+            principal=home.world.keys.principal,
+            body=encode_envelope(released(part, id, None)),
+            signature=b"",
+        )
 
 
 class KeptBack(Told):
@@ -301,4 +348,13 @@ class WentBack(Simulation):
         self._check_sealed(agents[0].room)
 
 
-STORIES: Final[tuple[type[Simulation], ...]] = (PutOut, KeptBack, OfAnotherRoom, OfOthers, OtherKey, Away, WentBack)
+STORIES: Final[tuple[type[Simulation], ...]] = (
+    PutOut,
+    PutOutAndShown,
+    KeptBack,
+    OfAnotherRoom,
+    OfOthers,
+    OtherKey,
+    Away,
+    WentBack,
+)

@@ -80,6 +80,21 @@ def words(body: bytes, key: bytes) -> dict[str, Any]:
     return inside
 
 
+def gated(shown: bytes, author: str) -> bytes:
+    """What an author sealed of a message that waited, as a home shows it."""
+    part, *more = msgpack.unpackb(shown)["parts"]
+    assert (part["type"], [each["type"] for each in more]) in (("gated", []), ("gated", ["task"]))
+    assert is_signed(author, "parler/gated", part["body"], part["signature"])
+    within, outside = msgpack.unpackb(part["body"]), msgpack.unpackb(shown)
+    for name in ("room", "kind", "chain", "hops", "reply_to", "authored_at", "host", "via"):
+        assert outside.get(name) == within.get(name), name
+    assert (outside["v"], within["v"], within["counter"], within["previous"]) == (3, 4, 0, b"")
+    assert set(outside.get("visibility") or ()) <= set(within.get("visibility") or outside.get("visibility") or ())
+    assert [each["type"] for each in within["parts"]] == ["sealed", "gate"]
+    body: bytes = part["body"]
+    return body
+
+
 def seal(fields: dict[str, Any], secret: bytes, author: str, inside: dict[str, Any], nonce: bytes) -> bytes:
     """The bytes of a message for everyone: the fields of its envelope as they are, with this inside."""
     packed: bytes = msgpack.packb(inside)

@@ -16,9 +16,21 @@ from typing import Any, Final
 
 import msgspec
 
-from parlerd.core.envelope import BlobPart, BlobSeal, DataPart, HandoffPart, TaskPart, TextPart, encode_envelope
+from parlerd.core.envelope import (
+    BlobPart,
+    BlobSeal,
+    DataPart,
+    GatedPart,
+    GatePart,
+    GateTimer,
+    HandoffPart,
+    TaskPart,
+    TextPart,
+    encode_envelope,
+)
 from parlerd.core.epoch_record import encode_card, roster_digest
-from parlerd.core.model import BlobId, Millis
+from parlerd.core.gated import released
+from parlerd.core.model import BlobId, MessageId, Millis
 from parlerd.core.sealing import CHUNK, padded_length, sealed_part
 from parlerd.core.statements import JoinCard, OwnerLine, Transfer, encode
 from parlerd.identity import codes, epochs, pake, sealing
@@ -69,6 +81,11 @@ def vectors() -> Vectors:
         "private": [
             _private(composed(TextPart("for ben"), visibility=[BEN]), second, [BEN], BEN),
             _private(composed(TextPart("for two"), id="m_2", visibility=[CAT, BEN]), second, [BEN, CAT], OLIVE),
+        ],
+        "gated": [
+            _gated(second, None, OLIVE, GatePart(enabled="has(state._shared.open)")),
+            _gated(second, [BEN], BEN, GatePart(timer=GateTimer("enable", ms=Millis(60_000)))),
+            _gated(second, None, OLIVE, GatePart("1 == 1", GateTimer("delete", at=Millis(9))), kind="task", until=9),
         ],
         "record": [
             _record(first, OLIVE, None),
@@ -133,6 +150,29 @@ def _private(message: Any, made: epochs.Made, readers: list[Person], reader: Per
         "digest": sealed_part(envelope).digest,
         "key": sealing.key_of(envelope, author=OLIVE.id, me=me),
         "inside": sealing.open_sealed(encode_envelope(envelope), author=OLIVE.id, me=me),
+    }
+
+
+def _gated(
+    made: epochs.Made, readers: list[Person] | None, reader: Person, gate: GatePart, *, until: int = 0, **more: Any
+) -> dict[str, Any]:
+    """A message that waits, as its author signs it and as a home shows it."""
+    visibility = None if readers is None else sorted([*readers, OLIVE], key=lambda each: each.id)
+    fields: dict[str, Any] = {"id": "m_7", "counter": 0, "visibility": visibility, **more}
+    envelope = sealed(composed(TextPart("later"), gate, **fields), OLIVE, made, readers, seed=f"gated {gate}")
+    body = encode_envelope(envelope)
+    signature = OLIVE.signing.sign("parler/gated", body)
+    shown = released(GatedPart(body, signature), MessageId("m_8"), envelope.visibility, open_until=Millis(until))
+    me = (reader.id, reader.pair())
+    return {
+        "author": OLIVE.id,
+        "secret": made.epoch.secret,
+        "reader": reader.id,
+        "private": reader.pair().private,
+        "released": encode_envelope(shown),
+        "envelope": body,
+        "signature": signature,
+        "inside": sealing.open_sealed(body, author=OLIVE.id, epoch=made.epoch, me=me),
     }
 
 
