@@ -26,12 +26,16 @@ from parlerd.core.envelope import (
     sealed_in,
 )
 from parlerd.core.gated import decode_signed, released
-from parlerd.core.model import AgentId, MessageId, Position, RoomId
+from parlerd.core.model import AgentId, MessageId, Position, RoomId, Seq
 from parlerd.core.room import Room
 from parlerd.core.sealing import sealed_part
 from parlerd.engine.audit import Audited, is_signed
+from parlerd.identity.receipt_checks import check
 from parlerd.operations import types as t
 from parlerd.store.port import EraseBodies
+from parlerd.uplink.history import Contradicted, judge
+from parlerd.uplink.rosters import Inside as Rosters
+from parlerd.uplink.rosters import records_of
 from parlerd.uplink.walking import Pull
 from tests.support.engine import Party, run, settle
 from tests.support.relayed import Home, homes_of
@@ -320,6 +324,95 @@ def test_what_each_of_them_keeps_is_what_was_signed_and_a_change_of_what_was_rea
     run(main)
 
 
+def test_a_receipt_of_what_was_shown_is_over_what_its_author_sealed(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            sent = await gate(meeting.bob, "the word is marlin")
+            await put(meeting.alice, "open", True)
+            await settle()
+            given = await meeting.alice.ask("receipt.get", t.GetReceipt(id=sent.id), t.ReceiptGiven)
+            found = check(msgspec.json.encode(given), {meeting.relay.keys.id})
+            assert (found.verdict, found.is_authored) == ("valid", True)
+            assert given.opening is not None
+            shown = given.opening.body or b""
+            assert sealed_in(shown) is not None
+            assert b"marlin" not in msgspec.json.encode(given)
+
+    run(main)
+
+
+def test_what_a_relay_lost_is_shown_again_under_another_name_behind_a_record(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            async with meeting.relay.serving():
+                await meeting.open(ann, ben)
+                await meeting.admit(meeting.bob, "bob")
+                first = await gate(meeting.bob, "when it is open")
+                await settle()
+            copy = meeting.relay.copied()
+            async with meeting.relay.serving():
+                await trio.sleep(120)
+                await put(meeting.alice, "open", True)
+                assert await meeting.alice.read(wait=60) == ["when it is open"]
+            meeting.relay.store = copy
+            async with meeting.relay.serving():
+                await trio.sleep(120)
+                rewind = t.RewindRoom(room=meeting.opened.room, confirmed=True)
+                await (await ann.person()).ask("room.rewind", rewind, t.RewoundRoom)
+                await trio.sleep(120)
+                await put(meeting.alice, "open", True)
+                page = await meeting.alice.recv(wait=60)
+                [again] = page.messages
+                assert (str(again.text), again.id != first.id) == ("when it is open", True)
+                assert (await meeting.room_of(meeting.ann)).state.alarm is None
+                assert (await meeting.room_of(meeting.ben)).state.alarm is None
+
+    run(main)
+
+
+def test_what_a_mirror_leaves_out_is_read_and_judged_as_well(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            id, part, room = await a_message(meeting)
+            alice = room.state.owner
+            bob = next(agent for agent in room.state.members if agent != alice)
+            (link,) = meeting.ben.uplinks._links.values()
+
+            def judged(part: GatedPart, author: str = alice, inside: Rosters | None = None) -> list[str]:
+                page = shows(room, author, released(part, id, None), before={bob: 7})
+                everybody = frozenset(room.state.epochs.roster)
+                rosters = dict.fromkeys(records_of(page.messages), everybody) if inside is None else inside
+                found = judge(page, room.state, AgentId(bob), Seq(7), {}, link.mirrors.opener, rosters)
+                return [text_in(each.body or b"") for each in found.earlier.messages]
+
+            assert judged(part) == ["mine"]
+            (record,) = records_of(shows(room, alice, released(part, id, None)).messages)
+            # Of whom nobody shows that it was in then, nothing is shown.
+            assert judged(part, inside={}) == []
+            others = {record: frozenset({AgentId(bob)})}
+            lies: list[tuple[GatedPart, str, Rosters | None]] = [
+                (part, alice, others),
+                (part, bob, None),
+                (other_condition(part), alice, None),
+            ]
+            for said, author, inside in lies:
+                with pytest.raises(Contradicted):
+                    judged(said, author, inside)
+            private = wrapped_to_more(meeting, part, alice, bob)
+            page = shows(room, alice, released(private, id, (alice,)), before={alice: 7})
+            with pytest.raises(Contradicted) as lie:
+                judge(page, room.state, alice, Seq(7), {}, link.mirrors.opener, {})
+            assert lie.value.what == "form"
+
+    run(main)
+
+
+def text_in(body: bytes) -> str:
+    """The words of a message as a member's home keeps them."""
+    return "".join(part.text for part in decode_envelope(body).parts if isinstance(part, TextPart))
+
+
 # -- a relay that lies -------------------------------------------------------------------------------------
 
 
@@ -369,6 +462,16 @@ def test_what_its_author_signed_cannot_be_another_s_word(
             assert (await tell(meeting, page=told)).state.contradicted == "unsigned"
 
     run(main)
+
+
+def wrapped_to_more(meeting: Meeting, part: GatedPart, author: str, reader: str) -> GatedPart:
+    """The message as a private one for its author alone, which is wrapped to another agent too."""
+    envelope = decode_envelope(part.body)
+    wraps = tuple((AgentId(each), bytes(48)) for each in sorted((author, reader)))
+    sealed = msgspec.structs.replace(sealed_part(envelope), ephemeral=bytes(32), digest=bytes(32), wraps=wraps)
+    parts = (sealed, *envelope.parts[1:])
+    body = encode_envelope(msgspec.structs.replace(envelope, parts=parts, visibility=(AgentId(author),)))
+    return GatedPart(body, meeting.ann.world.keys.sign(author, "parler/gated", body))
 
 
 async def a_message(meeting: Meeting, **rest: Any) -> tuple[MessageId, GatedPart, Room]:
@@ -465,6 +568,19 @@ def test_who_was_put_out_says_nothing_later_by_a_message_that_waits(tmp_path: Pa
             room = await meeting.room_of(meeting.ann)
             page = shows(room, bob, released(GatedPart(body, signature), id, None))
             assert (await tell_home(meeting.ann, meeting, page=page)).state.contradicted == "epoch"
+
+    run(main)
+
+
+def test_a_private_one_is_wrapped_to_its_readers_and_its_author_alone(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            id, part, room = await a_message(meeting)
+            alice = room.state.owner
+            bob = next(agent for agent in room.state.members if agent != alice)
+            private = wrapped_to_more(meeting, part, alice, bob)
+            page = shows(room, alice, released(private, id, (alice,)))
+            assert (await tell(meeting, page=page)).state.contradicted == "epoch"
 
     run(main)
 
