@@ -131,7 +131,8 @@ class Secrets:
         roster holds, and is a day old, another key is made: whoever took this home's keys can read nothing that is
         sealed after the next record. Raises `StoreError`."""
         newest = await self._key(home, agent)
-        is_old = newest.counter == used and self._desk.clock.now() - newest.made_at >= FRESH_MS
+        # One that was made while this machine's clock was ahead is of no known age.
+        is_old = newest.counter == used and abs(self._desk.clock.now() - newest.made_at) >= FRESH_MS
         if is_old or newest.counter < used:
             # In the second case an older copy of this machine's database was put in place: the key that is used is
             # lost, and nothing that is wrapped to it can be read here.

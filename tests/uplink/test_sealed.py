@@ -528,6 +528,21 @@ def test_a_day_old_key_is_followed_by_a_fresh_one_which_the_next_record_uses(tmp
     run(main)
 
 
+def test_a_key_that_was_made_while_the_clock_was_ahead_is_followed_by_a_fresh_one(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            secrets, home = meeting.ann.uplinks._secrets, meeting.relay.keys.id
+            state = (await meeting.room_of(meeting.ann)).state
+            alice, used = state.owner, state.epochs.roster[state.owner].counter
+            (row,) = secrets._keys[home][alice]
+            for ahead_ms, is_followed in ((3_600_000, False), (FRESH_MS, True)):
+                made_at = Millis(meeting.ann.world.clock.now() + ahead_ms)
+                secrets._keys[home][alice] = [msgspec.structs.replace(row, made_at=made_at)]
+                assert (await secrets.fresh(home, alice, used) > used) is is_followed
+
+    run(main)
+
+
 def test_a_room_that_takes_no_fresh_key_holds_nothing_else_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         async with met(tmp_path) as meeting:
