@@ -69,7 +69,7 @@ class _Shown:
     """A message as one or several answers show it. `left` are the markers without a verdict, `found` the worst verdict
     that stands, with its reason and its evidence, `open` the verdicts after which others may come, by marker. `upto` is
     where the last part ends, and `ends` says that the message ends there. `is_one` says that all of it stands in one
-    answer. `told` is the verdict on all of it that the engine knows, and `is_open` says that another may come."""
+    answer. `told` is the verdict on all of it that the engine knows."""
 
     left: set[str] = field(default_factory=set)
     found: _Word = ("shown", "reply", "")
@@ -78,7 +78,6 @@ class _Shown:
     ends: bool = False
     is_one: bool = False
     told: Sighted | None = None
-    is_open: bool = False
 
     @property
     def worst(self) -> _Word:
@@ -309,12 +308,11 @@ class Lookout:
         is_bad = verdict in ("summarised", "not_shown", "cut")
         if shown.left and not is_bad:
             return
-        if shown.told is not None:
-            is_proof = verdict in ("shown", "quoted") and shown.ends
-            if not shown.is_open or not (is_proof or (shown.told == "unknown" and is_bad)):
-                return
+        is_proof = verdict in ("shown", "quoted") and shown.ends
+        if shown.told is not None and not is_proof and not (shown.told == "unknown" and is_bad):
+            return
         if is_bad or shown.ends:
-            shown.told, shown.is_open = verdict, bool(shown.open)
+            shown.told = verdict
             self._tell(id, verdict, reason, evidence)
         else:
             # Nothing is watched until the reader asks for the rest, which it may never do.

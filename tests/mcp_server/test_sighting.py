@@ -245,6 +245,48 @@ def test_what_stands_in_no_record_yet_may_have_any_verdict_later() -> None:
     run(test)
 
 
+def test_the_beginning_of_a_message_that_was_shown_after_all_proves_nothing_of_the_rest() -> None:
+    async def test(engine: FakeMcpEngine) -> None:
+        sight = FakeSight()
+        async with trio.open_nursery() as nursery:
+            lookouts = Lookouts(engine, lambda: sight, nursery.start_soon)
+            lookouts.hosts = frozenset({"codex"})
+            lookout = Lookout(lookouts, caller(), "1", {})
+            await lookout.begin(1, [Marked("m_1", f"part\n[mark {lookout.draw()}", 0, 5, ends=False)], {})
+            lookout.settled(1, written=True, cancels_answered=False)
+            sight.newest.say("not_shown", "failed_request", stays=True)
+            sight.newest.say("shown", "reply")
+            await trio.testing.wait_all_tasks_blocked()
+            assert [told.verdict for told in engine.sights] == ["pending", "not_shown"]
+            await lookout.begin(2, [Marked("m_1", f"rest\n[mark {lookout.draw()}", 5, 9)], {})
+            lookout.settled(2, written=True, cancels_answered=False)
+            sight.newest.say("shown", "reply")
+            await trio.testing.wait_all_tasks_blocked()
+            assert [told.verdict for told in engine.sights] == ["pending", "not_shown", "shown"]
+
+    run(test)
+
+
+def test_what_a_quoted_marker_proved_is_told_once() -> None:
+    async def test(engine: FakeMcpEngine) -> None:
+        sight = FakeSight()
+        async with trio.open_nursery() as nursery:
+            lookouts = Lookouts(engine, lambda: sight, nursery.start_soon)
+            lookouts.hosts = frozenset({"codex"})
+            lookout = Lookout(lookouts, caller(), "1", {})
+            marker = lookout.draw()
+            await lookout.begin(1, [Marked("m_1", f"words\n[mark {marker}")], {})
+            lookout.settled(1, written=True, cancels_answered=False)
+            sight.newest.say("not_shown", "failed_request", stays=True)
+            for _ in range(2):
+                lookout.quoted({"seen": marker})
+            sight.newest.say("shown", "reply")
+            await trio.testing.wait_all_tasks_blocked()
+        assert [told.verdict for told in engine.sights] == ["pending", "not_shown", "quoted"]
+
+    run(test)
+
+
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_a_message_of_which_one_part_was_not_shown_is_shown_when_the_last_proof_comes(order: tuple[int, int]) -> None:
     async def test(engine: FakeMcpEngine) -> None:
