@@ -35,7 +35,7 @@ from parlerd.operations import types as t
 from parlerd.store.port import EraseBodies
 from parlerd.uplink.history import Contradicted, judge
 from parlerd.uplink.rosters import Inside as Rosters
-from parlerd.uplink.rosters import records_of
+from parlerd.uplink.rosters import Seats, records_of
 from parlerd.uplink.walking import Pull
 from tests.support.engine import Party, run, settle
 from tests.support.relayed import Home, homes_of
@@ -381,7 +381,7 @@ def test_what_a_mirror_leaves_out_is_read_and_judged_as_well(tmp_path: Path) -> 
 
             def judged(part: GatedPart, author: str = alice, inside: Rosters | None = None) -> list[str]:
                 page = shows(room, author, released(part, id, None), before={bob: 7})
-                everybody = frozenset(room.state.epochs.roster)
+                everybody = Seats(room.state.epochs.number, frozenset(room.state.epochs.roster))
                 rosters = dict.fromkeys(records_of(page.messages), everybody) if inside is None else inside
                 found = judge(page, room.state, AgentId(bob), Seq(7), {}, link.mirrors.opener, rosters)
                 return [text_in(each.body or b"") for each in found.earlier.messages]
@@ -390,7 +390,7 @@ def test_what_a_mirror_leaves_out_is_read_and_judged_as_well(tmp_path: Path) -> 
             (record,) = records_of(shows(room, alice, released(part, id, None)).messages)
             # Of whom nobody shows that it was in then, nothing is shown.
             assert judged(part, inside={}) == []
-            others = {record: frozenset({AgentId(bob)})}
+            others = {record: Seats(room.state.epochs.number, frozenset({AgentId(bob)}))}
             lies: list[tuple[GatedPart, str, Rosters | None]] = [
                 (part, alice, others),
                 (part, bob, None),

@@ -39,7 +39,7 @@ _LONG: Final = 6_000
 """Characters of a message that no host cuts, and of which sixty make a conversation long."""
 _FULL: Final = 1_000_000
 """Tokens with which a host finds its conversation too long."""
-_LONG: Final[dict[str, tuple[int, ...]]] = {"cline": (2_000,) * 80}
+_BEFORE: Final[dict[str, tuple[int, ...]]] = {"cline": (2_000,) * 80}
 """Sizes of messages that stand before, for a host that goes by its own guess at how long its request is: it takes the
 server's word for four times as much as it guesses, and no more."""
 _SUMMARISES_EARLIER: Final = ("gemini",)
@@ -372,7 +372,7 @@ def _compacted_midway(bench: Bench) -> None:
     if earlier:
         bench.sends(200)
         bench.runs_through(bench.joins())
-    bench.sends(*_LONG.get(bench.driver.program, ()))
+    bench.sends(*_BEFORE.get(bench.driver.program, ()))
 
     def talk() -> Talk:
         yield from bench.reads() if earlier else bench.joins()
