@@ -77,6 +77,7 @@ REPEATABLE: Final = frozenset(
         "link.knock",
         "link.epoch",
         "link.sealing_key",
+        "link.direct_keys",
         "link.blob_begin",
         "link.blob_write",
         "link.blob_finish",

@@ -557,6 +557,8 @@ def _sent(result: t.Sent, scribe: Scribe, asked: _Asked) -> str:
         opened = " That queue is new, and nobody else works for it yet."
     if isinstance(result.awaits, str):
         opened += f" {scribe.name(result.awaits)} is not in it yet; the message waits there."
+        if result.needs_both is True:
+            opened += f" {scribe.name(result.awaits)} reads this once both machines were connected."
         if isinstance(result.join_code, str):
             opened += f" If its person is asked, they type your code {result.join_code}: have your user pass it on."
     return f"Sent #{result.seq} to {where}{repeated}.{opened}{warned}"

@@ -122,6 +122,8 @@ def _send(ctx: Context, args: Namespace) -> int:
             ctx.out.say(
                 (sent.awaits, "name"), " is not in it yet. The message waits there; its person may be asked first."
             )
+            if sent.needs_both is True:
+                ctx.out.say((sent.awaits, "name"), " reads this once both machines were connected.")
         if isinstance(sent.join_code, str):
             ctx.out.say("The other person may be asked for this code, so tell it to them:")
             ctx.out.paste("CODE: ", (sent.join_code, "good"))

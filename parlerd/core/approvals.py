@@ -23,7 +23,7 @@ request at most one decision stands, and a pending request ends with its room.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -115,6 +115,12 @@ class KeyState(msgspec.Struct):
         if self.uses >= self.max_uses:
             return "used_up"
         return "expired" if now >= self.expires_at else "live"
+
+
+def opened_for(room: LifecycleState, keys: Iterable[KeyState]) -> set[AgentId]:
+    """The agents for which a direct room was opened, by the terms that its owner's person signed: one, or none where
+    the two met by a code. Of every other room nobody."""
+    return {agent for key in keys for agent in key.preapproved} if room.kind == "dm" else set()
 
 
 def require_grantable(room: LifecycleState, grant: Grant, now: Millis) -> None:
@@ -429,20 +435,26 @@ class Approvals(Facet[ApprovalsState]):
         )
         self._require_space()
         _require_knocks(requests, key.id, by.principal)
-        if self._lifecycle.sealed:
+        barred = membership.is_barred(self._membership.members, by.actor, by.principal, self._lifecycle.owner_principal)
+        # Nobody has to show a secret whom the owner's person named by its key.
+        is_named = by.actor in opened_for(self._lifecycle, (key,))
+        if self._lifecycle.sealed and not is_named:
             return self._begin_exchange(command, key, by, name, now, ids, told, stale)
+        if self._lifecycle.sealed and barred:
+            return Decision(answer="denied")
         if command.card is not None:
             raise Refused("statement_refused", what="share")
+        # The home of a sealed room is not told on which agent host anybody is.
+        host = "" if self._lifecycle.sealed else command.host
         expected = knock_of(
             self._lifecycle,
             key,
             agent=by.actor,
             principal=by.principal,
             name=name,
-            host=command.host,
+            host=host,
             at=command.wall or now,
         )
-        barred = membership.is_barred(self._membership.members, by.actor, by.principal, self._lifecycle.owner_principal)
         if (not key.gated or by.actor in key.preapproved) and not barred:
             joined = membership.joining(
                 self._membership.members,
@@ -450,10 +462,15 @@ class Approvals(Facet[ApprovalsState]):
                 agent=by.actor,
                 principal=by.principal,
                 name=name,
-                host=command.host,
+                host=host,
                 role=command.role,
                 key=key.id,
             )
+            held = self._epochs.roster.get(by.actor)
+            if held is not None and held.principal != by.principal:
+                raise Refused("statement_refused", what="principal")
+            if held is not None and told:
+                joined = msgspec.structs.replace(joined, waits=True)
             knock = _require_same(expected, command.statement)
             if command.statement is not None:
                 self._require_shows(knock, key, joined)
@@ -499,6 +516,9 @@ class Approvals(Facet[ApprovalsState]):
             }
             if (what := next((what for what, is_wrong in wrong.items() if is_wrong), None)) is not None:
                 raise Refused("statement_refused", what=what)
+        if key.preapproved and self._lifecycle.kind == "dm":
+            # The room is for the agent that its owner named, and nobody types its key.
+            raise Refused("unknown_key")
         requests, wall = self.state.requests, command.wall or now
         check_queue(requests, key.id, by.principal, self._lifecycle.owner_principal, wall)
         over = (stale, makes_place(requests, key.id, by.principal, command.away, wall))

@@ -171,7 +171,10 @@ class OpenRoom(Command, frozen=True, kw_only=True):
     title: Title | None
     """None for a sealed room, whose home is told no title."""
     epoch: NewEpoch | None = None
-    """The first epoch of a sealed room, which holds its owner alone."""
+    """The first epoch of a sealed room, which holds its owner alone or, in a direct room, also the agent that the terms
+    name."""
+    peer: str = ""
+    """What the owner of a direct room calls the agent that the terms name."""
     mint: KeyId
     """The id of the room's first session key."""
     terms: KeyTerms | None
@@ -623,6 +626,14 @@ class PublishCard(Command, frozen=True, kw_only=True):
     """How many agents of one person may have a card at the same time; 0 for a person who may have any number."""
 
 
+class TellDirectKey(Command, frozen=True, kw_only=True):
+    """An agent of another home says by which key it is given the secrets of direct rooms that others open for it here.
+    The answer is `told`; or `stale` where this key or a later one is known, and `early` where it is followed too soon,
+    and then nothing happens."""
+
+    key: SealingKey
+
+
 class SetAttention(Command, frozen=True, kw_only=True):
     """From now on so much begins a turn of an agent: `here` in one room, or without one `mode` in general."""
 
@@ -843,6 +854,7 @@ HomeCommand = (
     | BindConversation
     | RenewDelegation
     | PublishCard
+    | TellDirectKey
     | SetAttention
     | NameRoom
     | Activate

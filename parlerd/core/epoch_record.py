@@ -42,6 +42,8 @@ MAX_SEALED_MEMBERS: Final = 1_024
 """How many agents a sealed room may have. Each record brings each of them a wrap."""
 MAX_CHANGES: Final = 256
 """How many agents one record may add, and how many it may remove: what waits beyond that is in the next."""
+MAX_FIRST: Final = 2
+"""How many agents the first record of a room may add: its owner and, in a direct room, whom the owner wrote to."""
 MAX_DECISIONS: Final = MAX_CHANGES
 MAX_CARD: Final = 2 * 1024
 """Bytes of a sealed card: twice what the longest name and topic take, with a key."""
@@ -87,7 +89,8 @@ class EpochRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     home: HomeId
     room: RoomId
     number: int
-    """Records of a room are counted from 1. The first comes with the opening, and holds the owner alone."""
+    """Records of a room are counted from 1. The first comes with the opening, and holds the owner alone or, in a direct
+    room, also the agent that the room is for."""
     previous: bytes
     """The SHA-256 of the record before; empty in the first."""
     added: tuple[Added, ...]
@@ -219,7 +222,7 @@ def check_record(body: bytes) -> EpochRecord:
         raise _refused("previous")
     if is_first and record.link:
         raise _refused("link")
-    if is_first and (len(record.added) != 1 or record.removed):
+    if is_first and (not 1 <= len(record.added) <= MAX_FIRST or record.removed):
         raise _refused("added")
     if not {each.agent for each in record.added}.isdisjoint(record.removed):
         raise _refused("removed")

@@ -6,9 +6,12 @@ A record comes beside the decision that it carries out, or alone, for what waite
 that came in is a member and is shown no message. Until a record leaves it out, an agent that left could read what its
 home still got to see, and everybody can see since when that waits.
 
+A direct room waits for the agent that its owner wrote to. The first record may hold that agent before it comes in.
+
 Not here: which records a room takes (`turning`), who may be shown a message (`membership`, `messages`), and the bytes,
 signatures and secrets (`epoch_record`, `identity.epochs`). Above: `room`. Below: `turning`, the states of other facets.
-Invariant: of everybody who is in and not in the roster, and the other way round, the state says since when.
+Invariant: of everybody who is in and not in the roster, and of everybody who left and is in it still, the state says
+since when.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import Final, NamedTuple
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import topics
+from parlerd.core.approvals import ApprovalsState, opened_for
 from parlerd.core.decision import Decision
 from parlerd.core.envelope import OPENED, RELEASED, SEALED
 from parlerd.core.errors import Refused
@@ -51,12 +55,15 @@ class Waiting(NamedTuple):
 class Epochs(Facet[EpochsState]):
     """Begins epochs that belong to no decision of their moment, and knows what waits for one."""
 
-    __slots__ = ("_lifecycle", "_membership")
+    __slots__ = ("_approvals", "_lifecycle", "_membership")
 
-    def __init__(self, state: EpochsState, lifecycle: LifecycleState, membership: MembershipState) -> None:
+    def __init__(
+        self, state: EpochsState, lifecycle: LifecycleState, membership: MembershipState, approvals: ApprovalsState
+    ) -> None:
         super().__init__(state)
         self._lifecycle = lifecycle
         self._membership = membership
+        self._approvals = approvals
 
     def waiting(self) -> Waiting | None:
         """What waits for the next record; None where nothing does, and in a room that is not sealed."""
@@ -109,6 +116,8 @@ class Epochs(Facet[EpochsState]):
         require_sound(room)
         if not state.number:
             raise Refused("not_sealed")
+        if room.kind == "dm":
+            raise Refused("invalid_param", "A room of two has nobody who could go on in it alone.", param="room")
         if person == room.owner_principal:
             raise Refused("invalid_param", "You own this room: name another person.", param="person")
         if person and all(entry.principal != person for entry in state.roster.values()):
@@ -143,7 +152,7 @@ class Epochs(Facet[EpochsState]):
         if not self._lifecycle.sealed:
             return
         self.state.leaving.pop(event.agent, None)
-        if event.agent not in self.state.roster:
+        if event.waits or event.agent not in self.state.roster:
             self.state.entering.setdefault(event.agent, header.at)
 
     def _left(self, event: e.MemberLeft, header: e.Header) -> None:
@@ -172,11 +181,22 @@ class Epochs(Facet[EpochsState]):
         out = {**state.out, **dict.fromkeys(sorted(before - state.roster.keys()), header.position)}
         state.out = {agent: at for agent, at in out.items() if agent not in state.roster}
         inside = {agent for agent, member in members.items() if member.present}
-        entering, leaving = inside - state.roster.keys(), state.roster.keys() - inside
+        entering, leaving = inside - state.roster.keys(), state.roster.keys() - inside - self._awaited()
         state.entering = {agent: state.entering.get(agent, header.at) for agent in sorted(entering)}
         state.leaving = {agent: state.leaving.get(agent, header.at) for agent in sorted(leaving)}
         if not entering and not leaving:
             state.rewound = Millis(0)
+
+    def _awaited(self) -> set[AgentId]:
+        """Whom a direct room waits for: the agent that the owner's terms name, before it first came in."""
+        named = opened_for(self._lifecycle, self._approvals.keys.values())
+        return {agent for agent in named if agent not in self._membership.members}
+
+    def _minted(self, event: e.KeyMinted, header: e.Header) -> None:
+        """The first record of a direct room stands before the terms that name whom it waits for."""
+        if self._lifecycle.kind == "dm":
+            for agent in set(event.preapproved) - self._membership.members.keys():
+                self.state.leaving.pop(agent, None)
 
     def _lined(self, event: e.OwnerLineTold, header: e.Header) -> None:
         self.state.heard, self.state.lined = max(self.state.heard, event.made_at), header.position
@@ -211,6 +231,7 @@ class Epochs(Facet[EpochsState]):
         applies(e.MemberLeft, _left),
         applies(e.SealingKeyTold, _told),
         applies(e.EpochTurned, _turned),
+        applies(e.KeyMinted, _minted),
         applies(e.OwnerLineTold, _lined),
         applies(e.OwnerChanged, _changed_hands),
         applies(e.MessagePosted, _posted),

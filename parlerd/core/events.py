@@ -95,7 +95,7 @@ class MemberJoined(_Event, tag="member_joined", frozen=True, kw_only=True):
     `key` say how it came in, where it came by a request or a key, and `given` where it came by a grant. Where the key
     alone let it in, the body is its signed knock; where a grant did, the signed grant."""
 
-    v: int = _version(2)
+    v: int = _version(3)
     agent: AgentId
     principal: PrincipalId
     handle: str
@@ -104,6 +104,8 @@ class MemberJoined(_Event, tag="member_joined", frozen=True, kw_only=True):
     request: RequestId | None = None
     key: KeyId | None = None
     given: Given | None = None
+    waits: bool = False
+    """Whether the record in force holds another key of the agent than it has, so that it waits for the next record."""
 
 
 class MemberLeft(_Event, tag="member_left", frozen=True, kw_only=True):
@@ -620,6 +622,15 @@ class CardPublished(_Event, tag="card_published", frozen=True, kw_only=True):
     revision: int
 
 
+class DirectKeyTold(_Event, tag="direct_key_told", frozen=True, kw_only=True):
+    """By this key an agent is given the secrets of direct rooms that others open for it here. The body holds what the
+    agent signed, and what shows for whom it acts (`direct_keys.encode_published`)."""
+
+    agent: AgentId
+    principal: PrincipalId
+    counter: int
+
+
 class AttentionSet(_Event, tag="attention_set", frozen=True, kw_only=True):
     """So much begins a turn of this agent: `here` in the room, or without one `mode` in general."""
 
@@ -860,6 +871,7 @@ HomeEvent = (
     | ConversationBound
     | DelegationIssued
     | CardPublished
+    | DirectKeyTold
     | AttentionSet
     | RoomNamed
     | SessionActivated
@@ -954,6 +966,7 @@ UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
     ("join_requested", 1): _same,
     ("join_requested", 2): _same,
     ("member_joined", 1): _same,
+    ("member_joined", 2): _same,
     ("member_left", 1): _same,
     ("epoch_turned", 1): _same,
     ("owner_changed", 1): _same,

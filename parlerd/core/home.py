@@ -2,10 +2,11 @@
 
 Not here: messages. Nobody posts or reads in the home room and no surface shows it as a room, so it has no reader's
 numbers and no author's envelopes. Above: the engine. Below: `identities` (agents, and what leads to them), `naming`
-(rooms by name, active sessions), `directory` (the cards of agents), `attention` (what begins their turns), `pairs`
-(the rooms of two agents), `loops` (how many turns began without a person), `limits` (how much is kept of single
-rooms), `tokens` (who acts as an agent over HTTP), `watch_codes` (who looks on in a browser) and `enrolment` (who may
-open links), each with its state and its rules; `facets` puts them together.
+(rooms by name, active sessions), `directory` (the cards of agents), `direct_keys` (the keys of those who are written
+to), `attention` (what begins their turns), `pairs` (the rooms of two agents), `loops` (how many turns began without a
+person), `limits` (how much is kept of single rooms), `tokens` (who acts as an agent over HTTP), `watch_codes` (who
+looks on in a browser) and `enrolment` (who may open links), each with its state and its rules; `facets` puts them
+together.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import facets
 from parlerd.core.attention import AttentionRules, AttentionState
+from parlerd.core.direct_keys import DirectKeys, DirectKeysState
 from parlerd.core.directory import Directory, DirectoryState, Listed
 from parlerd.core.enrolment import Enrolment, EnrolmentState, Person
 from parlerd.core.identities import AgentRecord, Identities, IdentitiesState
@@ -30,7 +32,7 @@ from parlerd.core.pairs import Pairs, PairsState
 from parlerd.core.tokens import Tokens, TokensState
 from parlerd.core.watch_codes import WatchCodes, WatchCodesState
 
-FOLD_VERSION: Final = 11
+FOLD_VERSION: Final = 12
 """Raise this number when the state's shape changes, or the state that a log folds to, as the one in `room`."""
 
 
@@ -42,6 +44,7 @@ class HomeState(facets.Folded):
     naming: NamingState = msgspec.field(default_factory=NamingState)
     enrolment: EnrolmentState = msgspec.field(default_factory=EnrolmentState)
     directory: DirectoryState = msgspec.field(default_factory=DirectoryState)
+    direct_keys: DirectKeysState = msgspec.field(default_factory=DirectKeysState)
     attention: AttentionState = msgspec.field(default_factory=AttentionState)
     pairs: PairsState = msgspec.field(default_factory=PairsState)
     loops: LoopsState = msgspec.field(default_factory=LoopsState)
@@ -72,7 +75,19 @@ class HomeRoom(facets.Aggregate[HomeState]):
     fold_version: int = FOLD_VERSION
     gives_receipts: bool = False
     RULES: ClassVar = facets.compose(
-        (Identities, Naming, Enrolment, Directory, AttentionRules, Pairs, Loops, Limits, Tokens, WatchCodes),
+        (
+            Identities,
+            Naming,
+            Enrolment,
+            Directory,
+            DirectKeys,
+            AttentionRules,
+            Pairs,
+            Loops,
+            Limits,
+            Tokens,
+            WatchCodes,
+        ),
         commands=get_args(c.HomeCommand),
         events=get_args(e.HomeEvent),
     )
@@ -81,6 +96,7 @@ class HomeRoom(facets.Aggregate[HomeState]):
         state = state or HomeState()
         self._identities: Final = Identities(state.identities)
         self._directory: Final = Directory(state.directory)
+        self.direct_keys: Final = DirectKeys(state.direct_keys)
         self.attention: Final = AttentionRules(state.attention, state.identities)
         self.pairs: Final = Pairs(state.pairs, state.identities)
         self.loops: Final = Loops(state.loops)
@@ -93,6 +109,7 @@ class HomeRoom(facets.Aggregate[HomeState]):
             Naming(state.naming, self.tokens),
             Enrolment(state.enrolment),
             self._directory,
+            self.direct_keys,
             self.attention,
             self.pairs,
             self.loops,

@@ -35,7 +35,7 @@ from parlerd.core.model import (
     first_free,
 )
 from parlerd.core.sealing import OTHER, sealed_part
-from parlerd.core.statements import Claim, Opening, Owner, sealed_with, title_of
+from parlerd.core.statements import Claim, KeyTerms, Opening, Owner, sealed_with, title_of
 from parlerd.core.topics import Topic
 from parlerd.core.turning import NO_EPOCH, Place, turned
 from parlerd.core.words import contradiction
@@ -88,9 +88,9 @@ class LifecycleState(msgspec.Struct):
     """In a mirror: in what the room's home contradicted itself; empty while it did not."""
 
 
-SEALED_KINDS: Final = frozenset({"session", "channel"})
+SEALED_KINDS: Final = frozenset({"session", "channel", "dm"})
 """The kinds of rooms that may be sealed. In a service room those who only ask for work are members of another sort, who
-read nothing of the room, and direct rooms begin while one of the two is away."""
+read nothing of the room."""
 
 
 def place_of(room: LifecycleState) -> Place:
@@ -188,7 +188,7 @@ class Lifecycle(Facet[LifecycleState]):
                 e.MemberJoined(agent=by.actor, principal=by.principal, handle=handle, host="", given=command.gives)
             )
         if command.epoch is not None:
-            events.append(self._first_epoch(command.epoch, opening, command.room))
+            events.append(self._first_epoch(command.epoch, opening, command.room, terms))
         if terms is not None:
             events.append(
                 e.KeyMinted(
@@ -215,11 +215,13 @@ class Lifecycle(Facet[LifecycleState]):
         )
 
     @staticmethod
-    def _first_epoch(epoch: c.NewEpoch, opening: Opening, room: RoomId) -> e.EpochTurned:
-        """The epoch with which a sealed room begins."""
+    def _first_epoch(epoch: c.NewEpoch, opening: Opening, room: RoomId, terms: KeyTerms | None) -> e.EpochTurned:
+        """The epoch with which a sealed room begins. That of a direct room may hold the agent that the owner's terms
+        name, which comes in later: so it reads what was written to it, though the owner's machine is off by then."""
         owner = Claim(opening.owner, opening.principal, opening.handle)
         place = Place(opening.home, room, sealed_with(opening), opening.history, opening.principal)
-        return turned(epoch, NO_EPOCH, place, {opening.owner: owner})
+        ahead = () if terms is None or opening.kind != "dm" else terms.preapproved
+        return turned(epoch, NO_EPOCH, place, {opening.owner: owner}, ahead)
 
     def _recap(self, command: c.OpenRoom, by: By, ids: Ids) -> e.MessagePosted:
         """The first message. An owner elsewhere chooses its id and a counter, and nothing else."""

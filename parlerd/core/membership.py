@@ -651,7 +651,7 @@ class Membership(Facet[MembershipState]):
             key=event.key,
             given=event.given,
             sees_named=event.role == REQUESTER and self._lifecycle.kind == "service",
-            waits=self._is_sealed and event.agent not in self._epochs.roster,
+            waits=self._is_sealed and (event.waits or event.agent not in self._epochs.roster),
             is_sealed=self._is_sealed,
         )
 

@@ -204,7 +204,7 @@ class Room(facets.Aggregate[RoomState]):
         state = state or RoomState()
         life, members = state.lifecycle, state.membership
         offers = state.offers
-        self.epochs: Final = Epochs(state.epochs, life, members)
+        self.epochs: Final = Epochs(state.epochs, life, members, state.approvals)
         """Who can read what is said in a sealed room."""
         self.claims: Final = Claims(state.claims, life, members, self._require_enabled)
         """The tasks of the room, and who has which."""

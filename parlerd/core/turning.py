@@ -11,12 +11,13 @@ room then says nothing until a record makes the roster who is in.
 Not here: signatures and secrets, which whoever brings a record checked before (`identity.epochs`), and the record's own
 shape (`epoch_record`). Above: `lifecycle`, which begins with the first epoch, `membership`, which shows messages to who
 is in the roster, and `epochs`. Below: the shapes. Invariant: numbers go up by one, and unless the home lost a part of
-the room nobody is in the roster who was not in the room when the record was taken in.
+the room nobody is in the roster who was not in the room when the record was taken in, but the one agent for which a
+direct room was opened.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -133,9 +134,15 @@ def begun(
     return (turned(new, before, place, present),)
 
 
-def turned(new: NewEpoch, before: EpochsState, place: Place, present: Mapping[AgentId, Claim]) -> EpochTurned:
+def turned(
+    new: NewEpoch,
+    before: EpochsState,
+    place: Place,
+    present: Mapping[AgentId, Claim],
+    ahead: Collection[AgentId] = (),
+) -> EpochTurned:
     """The event by which an epoch begins. `present` are those who are in the room once it has begun, for whom they act
-    and under which handle.
+    and under which handle; whoever is `ahead` may be given the secret before it comes in.
 
     Raises `Refused`: `stale_epoch`, with the `number` that is in force, for a record that was made while the room stood
     otherwise, so that its maker makes another; `statement_refused` for one that no room of this kind takes.
@@ -157,7 +164,7 @@ def turned(new: NewEpoch, before: EpochsState, place: Place, present: Mapping[Ag
         raise _stale(before, "removed")
     roster = roster_after(before.roster, record)
     for each in record.added:
-        if each.agent not in present and not is_lost:
+        if each.agent not in present and each.agent not in ahead and not is_lost:
             raise _stale(before, "added")
         if each.agent in present and present[each.agent] != Claim(each.agent, each.principal, each.handle):
             raise Refused("statement_refused", what="added")

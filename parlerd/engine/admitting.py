@@ -30,6 +30,7 @@ from parlerd.engine.authors import Admission, Attested, Finished, Turned, Words
 from parlerd.engine.brought import BlobFinder
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.direct_keys import sees
 from parlerd.engine.epochs import told_epoch
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
@@ -165,6 +166,7 @@ class Admitting:
         opener cannot see nobody learns here whether there is such an agent."""
         desk, me = self._desk, by.actor
         assert command.terms is not None
+        require_sealed(command)
         if len(command.terms.preapproved) != 1:
             raise Refused("statement_refused", what="preapproved")
         [other] = command.terms.preapproved
@@ -186,7 +188,7 @@ class Admitting:
             before = None if known is None or known == room else await self._found(known)
             if before is not None and before.position and not is_over(before):
                 raise Refused("pair_has_room", room=known)
-            if known is None and not await self._sees(me, other):
+            if known is None and not await sees(desk, me, other):
                 raise Refused("no_such_agent")
             # Its opening may still be under way, here or in another process: the store lets one of the two be.
             unopened = before is not None and not before.position
@@ -214,14 +216,6 @@ class Admitting:
                         await trio.sleep(LOOK_S)
                         found = await self._desk.rooms.peek(room)
             return found
-
-    async def _sees(self, eyes: AgentId, other: AgentId) -> bool:
-        """Whether an agent may know of another: it has a public card here, or the two share a room."""
-        card = self._desk.rooms.home.aggregate.card_of(other)
-        if card is not None and card.visibility == "public":
-            return True
-        rooms = await self._desk.library.rooms_of([eyes, other])
-        return not set(rooms[eyes]).isdisjoint(rooms[other])
 
     @asynccontextmanager
     async def _place_for(self, principal: PrincipalId, room: RoomId) -> AsyncIterator[None]:
@@ -431,3 +425,10 @@ def _posted(posting: Posting[t.Posted], header: e.Header | None, seq: Seq) -> t.
     settled = posting.submission.settled
     late = settled is not None and settled.decision.answer == "claim_lost"
     return t.Posted(id=event.id, seq=seq, at=header.at, replayed=posting.replayed, late=late)
+
+
+def require_sealed(command: c.OpenRoom) -> None:
+    """Refuse a direct room that this home could read, which an older Parler asks for. Raises
+    `Refused(unsupported_version)`."""
+    if command.epoch is None:
+        raise Refused("unsupported_version")

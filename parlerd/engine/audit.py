@@ -19,7 +19,7 @@ import msgspec
 
 from parlerd.core import events as e
 from parlerd.core import invocations
-from parlerd.core.approvals import KeyState, Request, decision_of, knock_of, terms_of
+from parlerd.core.approvals import KeyState, Request, decision_of, knock_of, opened_for, terms_of
 from parlerd.core.envelope import OPENED, RELEASED, Envelope, decode_envelope, opened_part, sealed_in, travelled
 from parlerd.core.epoch_record import decode_turned, record_digest, roster_digest, successor_of
 from parlerd.core.errors import Refused
@@ -56,7 +56,7 @@ from parlerd.core.statements import (
     signer_at,
 )
 from parlerd.core.words import contradiction as contradicts_words
-from parlerd.identity import delegation, epochs
+from parlerd.identity import delegation, direct_keys, epochs
 from parlerd.identity.proofs import (
     Evidence,
     bears,
@@ -186,6 +186,8 @@ def is_signed(fact: NewFact, about: Audited | None, *, is_erased: bool = False) 
         return _is_gated(fact.header.by.actor, event, body)
     if isinstance(event, e.CardPublished):
         return verify(event.agent, "parler/card", body, signature) and _is_card(event, body)
+    if isinstance(event, e.DirectKeyTold):
+        return _is_direct_key(event, body, signature)
     if isinstance(event, e.DelegationIssued):
         text = delegation.read(body, signature)
         return text is not None and (text.agent, text.principal, text.expires_at) == (
@@ -247,6 +249,14 @@ def _is_card(event: e.CardPublished, body: bytes) -> bool:
         return False
     said = card.agent, card.principal, card.visibility, card.revision
     return said == (event.agent, event.principal, event.visibility, event.revision)
+
+
+def _is_direct_key(event: e.DirectKeyTold, body: bytes, signature: bytes) -> bool:
+    try:
+        told = direct_keys.read(body, signature)
+    except Refused:
+        return False
+    return (told.key.agent, told.principal, told.key.counter) == (event.agent, event.principal, event.counter)
 
 
 def _envelope(body: bytes) -> Envelope | None:
@@ -444,7 +454,7 @@ def _let_in(event: e.MemberJoined, body: bytes, signature: bytes, about: Audited
     if key is None:
         return False
     knock = signed(KnockStatement, body, signature, event.agent)
-    if about.room.sealed:
+    if about.room.sealed and event.agent not in opened_for(about.room, (key,)):
         # It came in by a decision: its knock is told once it is in.
         return _came_in(event, about) and _same_knock(event, key, knock, about)
     terms = terms_of(about.room, key)

@@ -403,7 +403,7 @@ class Decider:
             place = Place(self._room, command.idempotency_key or "", by, decision.previous, now)
             body, signature, verified = self._sign(words, event, place)
             event = msgspec.structs.replace(event, envelope=hashlib.sha256(body).digest(), verified=verified)
-        elif isinstance(event, e.DelegationIssued) and isinstance(words, Attested):
+        elif isinstance(event, e.DelegationIssued | e.DirectKeyTold) and isinstance(words, Attested):
             body, signature = words.body, words.signature
         elif isinstance(words, Arrived):
             body, signature = words.bodies[n] or (None, None)

@@ -48,6 +48,7 @@ from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
 from parlerd.engine.deleting import Deleting
 from parlerd.engine.departing import Departing
 from parlerd.engine.desk import Desk, Inspect, Lineage
+from parlerd.engine.direct_keys import DirectKeys
 from parlerd.engine.directory import DirectoryHandlers
 from parlerd.engine.directs import Directs
 from parlerd.engine.driver import Driver
@@ -314,6 +315,7 @@ class Engine:
             Pulling(desk),
             LettingIn(desk),
             Epochs(desk),
+            DirectKeys(desk),
             Rewinding(desk),
             Verifying(desk),
             gating,

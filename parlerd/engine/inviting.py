@@ -91,6 +91,8 @@ class Inviting:
         """A code for one agent, who then has a direct room with the caller."""
         if params.max_uses not in (None, 1):
             raise Refused("invalid_param", "A room of two has a place for one more.", param="max_uses")
+        if params.clear and home_for(self._desk, params.home) != self._desk.keys.id:
+            raise Refused("invalid_param", "A relay never reads a room of two.", param="clear")
         name = Label(f"dm/{me.name}"[:MAX_LABEL])
         return await self._open(caller, me, params, ref, idempotency_key, kind="dm", name=name, max_uses=1)
 

@@ -32,6 +32,7 @@ from parlerd.engine.handling import handles
 from parlerd.engine.handoffs import entry_of
 from parlerd.engine.lookup import room_of
 from parlerd.engine.observers import observed_room, observers
+from parlerd.engine.pair_rooms import awaited, needs_both
 from parlerd.engine.reading import Reading, handle_of, number_of
 from parlerd.engine.sightings import newest, said_of
 from parlerd.operations import types as t
@@ -89,6 +90,7 @@ class Ladder:
             self._ladder(room, reader, header, marks, sights, told.get(reader), gone=gone)
             for reader in readers_of(room, header, mine)
         ]
+        readers += [_absent(room, agent) for agent in awaited(room) if agent not in room.state.members]
         handoff: t.HandoffEntry | msgspec.UnsetType = msgspec.UNSET
         if (offer := room.state.offers.get(id)) is not None:
             reader = me.id if me.id in mine else min(mine)
@@ -276,6 +278,15 @@ class Ladder:
             return said
         is_here = reader in self._desk.rooms.home.aggregate.state.agents
         return msgspec.structs.replace(said, elsewhere=not is_here)
+
+
+def _absent(room: Room, agent: AgentId) -> t.ReaderLadder:
+    """What is said of the agent that a direct room waits for."""
+    entry = room.state.epochs.roster.get(agent)
+    stopped = "not in the room yet"
+    if needs_both(room, agent):
+        stopped += "; it reads this once both machines were connected"
+    return t.ReaderLadder(agent=agent, name=agent if entry is None else entry.handle, stages=[], stopped=stopped)
 
 
 def task_entry(room: Room, task: Task, now: Millis) -> t.TaskEntry:

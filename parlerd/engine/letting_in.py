@@ -61,7 +61,11 @@ class LettingIn:
         else:
             agent = require_attached(self._desk, caller, params.agent)
             key_id, room = await self._direct(caller, RoomId(params.room), agent)
+            if room.state.is_sealed and not params.unseals:
+                # It would knock as at a room in clear, and tell its agent of a key that nobody typed.
+                raise Refused("unsupported_version")
         known = room.state.keys[key_id]
+        held = room.state.epochs.roster.get(AgentId(params.agent)) if params.room else None
         bodies = await self._desk.library.bodies(room.state.room, (OPENED_AT, known.position))
         opened, terms = bodies.get(OPENED_AT, Signed()), bodies.get(known.position, Signed())
         return t.FoundKey(
@@ -72,6 +76,7 @@ class LettingIn:
             terms=terms.body,
             terms_signature=terms.signature,
             transfers=await Cards(self._desk.library, self._desk.keys.id).transfers(room, room.position),
+            counter=0 if held is None else held.counter,
         )
 
     @handles("link.knock")

@@ -24,7 +24,17 @@ from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.home import HomeRoom
 from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import Member
-from parlerd.core.model import MAX_LABEL, AgentId, By, HomeId, Millis, Position, PrincipalId, RoomId
+from parlerd.core.model import (
+    MAX_LABEL,
+    AgentId,
+    By,
+    HomeId,
+    Millis,
+    Position,
+    PrincipalId,
+    RoomId,
+    is_granted_id,
+)
 from parlerd.core.pairs import Ask
 from parlerd.core.room import Room
 from parlerd.core.statements import MAX_MOMENT, KeyTerms, decode_opened
@@ -54,6 +64,8 @@ class Direct:
     """Whether this call opened the room."""
     is_awaited: bool
     """Whether the other is not in yet."""
+    needs_both: bool
+    """Whether no key of the other is known, so that it reads nothing before both machines were connected."""
 
 
 class PairRooms:
@@ -82,7 +94,8 @@ class PairRooms:
                 await self._bring_in(peer, by, handle)
                 await self._seat(peer.id, by, handle.room)
             await self._seat(me.id, by, handle.room)
-            return Direct(handle, is_new, not is_in(await handle.quiet(), other))
+            room = await handle.quiet()
+            return Direct(handle, is_new, not is_in(room, other), needs_both(room, other))
 
     async def _opened(
         self, me: AgentRecord, by: By, other: AgentId, name: str, where: HomeId, *, is_answer: bool
@@ -99,6 +112,9 @@ class PairRooms:
             return met, False
         if is_answer:
             raise Refused("no_such_message", hint="You and this agent have no room yet: leave out what it answers.")
+        if where != desk.keys.id and is_granted_id(other):
+            said = f"{name} has only a token at that relay and no key of its own, so nobody else can be kept out."
+            raise Refused("invalid_param", said, hint="Write to it in a room where it is: --room ROOM", param="to")
         await desk.quotas.take(me.id, bytes=0, messages=OPENING)
         follows = known
         for left in reversed(range(MAX_DELETED)):
@@ -174,8 +190,19 @@ class PairRooms:
         # No idempotency key holds a blank, so no session has this opening.
         words = f"{follows or 'direct'} {other}"
         called = _name_of_room(me.name, name, "" if before is None else before.state.name)
-        # Not the host of this call: a repeat may come through another door, and is the same room.
-        room, opening, title = planned(desk, me, words, kind="dm", home=home, name=called, host=me.host, approval=True)
+        is_sealed = is_to_be_sealed(desk, home)
+        room, opening, title = planned(
+            desk,
+            me,
+            words,
+            kind="dm",
+            home=home,
+            name=called,
+            # Not the host of this call: a repeat may come through another door, and is the same room.
+            host="" if is_sealed else me.host,
+            approval=True,
+            sealed=is_sealed,
+        )
         return c.OpenRoom(
             operation="message.send",
             idempotency_key=f"direct:{room}",
@@ -183,7 +210,7 @@ class PairRooms:
             room=room,
             opening=opening,
             title=title,
-            mint=desk.keys.key_id(spelled(desk, room, PEER, gated=True, is_sealed=False).key),
+            mint=desk.keys.key_id(spelled(desk, room, PEER, gated=True, is_sealed=is_sealed).key),
             terms=KeyTerms(
                 home=home,
                 room=room,
@@ -194,6 +221,7 @@ class PairRooms:
                 preapproved=(other,),
                 nonce=title.salt,
             ),
+            peer=name,
         )
 
     async def _pair(self, by: By, one: AgentId, other: AgentId, room: RoomId, *, instead: RoomId | None) -> None:
@@ -312,6 +340,12 @@ class PairRooms:
             await self._desk.rooms.home.submit(c.Activate(agent=agent, room=room), by)
 
 
+def is_to_be_sealed(desk: Desk, home: HomeId) -> bool:
+    """Whether a new direct room is sealed there: always, but at home. Nobody says otherwise: what two agents write to
+    each other is for nobody who carries it."""
+    return home != desk.keys.id
+
+
 def is_in(room: Room, agent: AgentId) -> bool:
     """Whether an agent is in a room now."""
     member = room.state.members.get(agent)
@@ -335,6 +369,12 @@ def _serves(room: Room, one: AgentId, other: AgentId) -> bool:
 def is_over(room: Room) -> bool:
     """Whether nothing more is said in a room, so that the two need another."""
     return room.state.closed or room.state.alarm is not None
+
+
+def needs_both(room: Room, agent: AgentId) -> bool:
+    """Whether an agent is not in a sealed room, and the record in force does not hold it either: it reads what is said
+    once it came in and the machine of the room's owner made another record."""
+    return room.state.is_sealed and not is_in(room, agent) and agent not in room.state.epochs.roster
 
 
 def awaited(room: Room) -> list[AgentId]:

@@ -198,7 +198,13 @@ class Sending:
         code: str | msgspec.UnsetType = msgspec.UNSET
         if direct.is_awaited and shows_code(self._desk, caller):
             code = await self._directs.rooms.code_of(direct.handle) or msgspec.UNSET
-        return msgspec.structs.replace(sent, opened=direct.is_new or msgspec.UNSET, awaits=awaits, join_code=code)
+        return msgspec.structs.replace(
+            sent,
+            opened=direct.is_new or msgspec.UNSET,
+            awaits=awaits,
+            needs_both=direct.needs_both or msgspec.UNSET,
+            join_code=code,
+        )
 
     async def _send(
         self, caller: Caller, me: AgentRecord, actor: RoomHandle, params: t.Send, to: tuple[str, ...]

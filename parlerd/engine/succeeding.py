@@ -86,6 +86,9 @@ class Succeeding:
         state = room.state
         if not state.is_sealed:
             raise Refused("not_sealed")
+        if state.kind == "dm":
+            said = "A room of two does not go on without one of them."
+            raise Refused("invalid_param", said, hint="Write to the other again: parler send --to NAME", param="room")
         if state.owner_principal == me.principal:
             raise Refused("invalid_param", "This room is yours: it goes on with you.", param="without_owner")
         if may_succeed(state.epochs, state.lifecycle.owners[-1].record, me.principal):

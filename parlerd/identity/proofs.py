@@ -134,8 +134,7 @@ def unproven(
             return _by_grant(room, opening, claim, evidence, owners)
         if evidence.decision:
             return _by_decision(room, opening, claim, evidence, owners)
-        # Into a sealed room nobody comes by a key alone: that an agent has it is the word of the room's home.
-        if evidence.knock and evidence.terms and not sealed_with(opening):
+        if evidence.knock and evidence.terms:
             return _by_key(room, opening, claim, evidence, owners)
     except Refused as error:
         return str(error.details["what"])
@@ -156,6 +155,10 @@ def _by_decision(
 def _by_key(room: RoomId, opening: Opening, claim: Claim, evidence: Evidence, owners: Sequence[Owner]) -> str | None:
     persons = [owner.principal for owner in owners]
     terms, _ = signed_by(KeyTerms, evidence.terms, evidence.terms_signature, persons)
+    # Into a sealed room nobody comes by a key alone: that an agent has it is the word of the room's home. But of a
+    # direct room the owner's person signed which agent it is for.
+    if sealed_with(opening) and not (opening.kind == "dm" and claim.agent in terms.preapproved):
+        return "evidence"
     knock = signed(KnockStatement, evidence.knock, evidence.knock_signature, claim.agent)
     return lets_in(opening.home, room, terms, knock, claim)
 

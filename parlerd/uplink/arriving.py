@@ -45,7 +45,7 @@ import msgspec
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import invocations
-from parlerd.core.approvals import NO_KEY, Request
+from parlerd.core.approvals import NO_KEY, Request, opened_for
 from parlerd.core.claims import ENDS
 from parlerd.core.envelope import (
     OPENED,
@@ -353,6 +353,8 @@ class _Step:
         """The other home's time, as far as it told."""
         self._about = arriving
         self._past = past
+        self._named = opened_for(state.lifecycle, state.keys.values())
+        """For whom a direct room was opened, as far as was told."""
         self._owners: list[Owner] = owners_of(state.lifecycle)
         """Everybody who owned the room, as far as was told."""
         self._begun = arriving._began
@@ -528,6 +530,8 @@ class _Step:
             wraps = check_wraps(told.wraps, record, roster)
         except Refused:
             raise _Contradiction("epoch") from None
+        if not self._may_read(roster, is_first=record.number == 1):
+            raise _Contradiction("epoch")
         if about._is_live and about._opener.is_copied(record, told.record, told.signature):
             # What this home signed before an older copy of it was put in place, it is told before anything new.
             raise _Contradiction(KEY_COPIED)
@@ -550,6 +554,18 @@ class _Step:
             body = (encode_opened(self._begun.body, card.title), self._begun.signature)
             self.add((e.RoomTitled(),), self.owner, self.now, (body,))
             self._is_titled = True
+
+    def _may_read(self, roster: Roster, *, is_first: bool) -> bool:
+        """Whether a record may hold these. The first holds the owner and, in a direct room, whom the owner's terms
+        name; and no later one of such a room holds anybody else. Whoever came in under one person is not given
+        anything as an agent of another."""
+        is_for_these = roster.keys() <= {self._opening.owner, *self._named}
+        if (is_first or self._named) and not is_for_these:
+            return False
+        if not self._named:
+            return True
+        known = {agent: self.member(agent) for agent in roster}
+        return all(each is None or each.principal == roster[agent].principal for agent, each in known.items())
 
     def _sealing_keys(self, card: t.Card) -> None:
         """Take in by which keys newcomers are given the room's secrets. A key may be told before its agent is shown to
@@ -715,6 +731,8 @@ class _Step:
                     preapproved=terms.preapproved,
                 )
                 self.add((minted,), self.owner, self.now, ((entry.terms, entry.terms_signature),))
+                if self._opening.kind == "dm":
+                    self._named.update(terms.preapproved)
             if entry.revoked and not (entry.ref in known and known[entry.ref].revoked):
                 self.add((e.KeyRevoked(key=found[entry.ref]),), self.owner, self.now)
         return found
@@ -866,7 +884,11 @@ class _Step:
             if known is None:
                 if not self._is_proved(entry, claim):
                     continue
-                if any(owner.agent == agent and owner.principal != claim.principal for owner in self._owners):
+                entered = self._epoch.roster.get(agent)
+                is_another_s = self._named and entered is not None and entered.principal != claim.principal
+                if is_another_s or any(
+                    owner.agent == agent and owner.principal != claim.principal for owner in self._owners
+                ):
                     raise _Contradiction("member", agent=agent)
                 self._require_room(agent, given_by(_evidence(entry)))
                 if handles.setdefault(entry.handle, agent) != agent:

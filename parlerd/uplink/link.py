@@ -157,6 +157,9 @@ class Link:
         self._secrets = secrets
         self._told_keys: dict[tuple[RoomId, AgentId], int] = {}
         """The newest sealing key of each agent of this home that a sealed room was told on this link."""
+        self._told_direct: dict[AgentId, int] = {}
+        """The newest sealing key of each agent of this home that the relay was told on this link for those who open
+        direct rooms."""
         self._lined: dict[RoomId, Millis] = {}
         """When this home last said in each sealed room of its person that it is there, whatever came of that."""
         self._turned: set[RoomId] = set()
@@ -410,6 +413,7 @@ class Link:
                 self._told.clear()
                 self._told_presence.clear()
                 self._told_keys.clear()
+                self._told_direct.clear()
                 self.mirrors.forget_presence()
                 self._set("idle" if connection.lost is None else "connecting")
                 for lane in self._lanes.values():
@@ -770,7 +774,39 @@ class Link:
                     lasts = DELEGATION_TTL_MS - max(0, attached.now - now)
                     self._attached |= dict.fromkeys(part, Millis(now + lasts // 2))
                 standing += attached.rooms
+            # Before anybody there finds an agent, the key is there to which its first message is sealed.
+            await self._tell_direct_keys(connection, new)
         return standing
+
+    async def _tell_direct_keys(self, connection: LinkConnection, agents: Sequence[AgentId]) -> None:
+        """Tell the relay the newest sealing keys of attached agents that it was not told on this link. Whoever opens a
+        direct room for one of them asks for its key."""
+        if "link.direct_keys" not in connection.welcome.operations:
+            return
+        for start in range(0, len(agents), ATTACH_AT_ONCE):
+            told: list[t.OwnDirectKey] = []
+            counters: dict[AgentId, int] = {}
+            for agent in agents[start : start + ATTACH_AT_ONCE]:
+                counter = await self._secrets.newest(self.home, agent)
+                if counter == self._told_direct.get(agent):
+                    continue
+                key = await self._secrets.told_key(self.home, agent)
+                text, signature = issue(self._signers, agent, self._desk.clock.now())
+                counters[agent] = counter
+                told.append(
+                    t.OwnDirectKey(
+                        statement=key.body, signature=key.signature, delegation=text, delegation_signature=signature
+                    )
+                )
+            if not told:
+                continue
+            try:
+                await connection.call("link.direct_keys", t.TellDirectKeys(keys=tuple(told)), WAIT_S)
+            except ParlerError as error:
+                # Without it their first messages wait until both machines are there.
+                log.warning("%s takes no keys for direct rooms now: %s", self.name, error.code)
+                return
+            self._told_direct |= counters
 
     def _attachment(self, connection: LinkConnection, agent: AgentId) -> t.Attachment:
         # By the relay's clock, which judges it: this machine's may be off by days.
@@ -833,6 +869,7 @@ class Link:
                             self._turn_if_due(room)
                             self._exchange_if_due(room, looks=True)
                         await self._tell_fresh_keys(calls)
+                        await self._tell_direct_keys(calls, tuple(self._attached))
                         await self._tell_lines(calls)
                         await self._tell_cursors(calls)
                         await self._tell_sights(calls)

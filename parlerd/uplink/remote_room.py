@@ -31,11 +31,12 @@ from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import topics
-from parlerd.core.approvals import UNDECIDED, Request, require_grantable, standing_request
+from parlerd.core.approvals import UNDECIDED, Request, opened_for, require_grantable, standing_request
 from parlerd.core.claims import Renewal
 from parlerd.core.decision import Decision
+from parlerd.core.direct_keys import encode_published
 from parlerd.core.envelope import SEALED, Envelope, decode_envelope
-from parlerd.core.epoch_record import record_digest
+from parlerd.core.epoch_record import Added, record_digest
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.gated import decode_signed
 from parlerd.core.grants import joiner_of
@@ -54,6 +55,8 @@ from parlerd.core.model import (
     Seq,
     Shown,
     agent_name,
+    first_free,
+    is_label,
 )
 from parlerd.core.public_line import epoch_of, first_number
 from parlerd.core.receipts import FactRef
@@ -68,9 +71,11 @@ from parlerd.engine.handles import Earlier, MirrorRoom, Present, Question, RoomH
 from parlerd.engine.joining import knock_over, not_let_in
 from parlerd.engine.key_text import Spelled, spelled, spelled_of
 from parlerd.engine.look_back import gaps_of
+from parlerd.engine.pair_rooms import PEER
 from parlerd.engine.reading import handle_of
+from parlerd.engine.rooms import pause_among
 from parlerd.engine.submissions import Settled, Submission
-from parlerd.identity import codes
+from parlerd.identity import codes, direct_keys
 from parlerd.identity.epochs import Made
 from parlerd.identity.sealing import seal
 from parlerd.operations import types as t
@@ -425,10 +430,19 @@ class RemoteRoom(MirrorRoom):
 
     async def _sealed(self, command: c.OpenRoom, by: By) -> tuple[c.OpenRoom, Made]:
         """An opening of a sealed room as its home is to be asked for it: with the first record, which holds the owner
-        alone, and without a title, which the record's card holds. The key to which the secret is wrapped is on the disk
-        before: from it and the record this home has the secret again, whenever it hears of the room."""
+        and, in a direct room, the other one, if it told a key there; and without a title, which the record's card
+        holds. The key to which the secret is wrapped is on the disk before: from it and the record this home has the
+        secret again, whenever it hears of the room."""
         assert command.title is not None, "whoever opens a room says what it is called"
-        calls = await self._link.ready()
+        calls, is_direct = await self._link.ready(), command.opening.kind == "dm"
+        if is_direct and "link.direct_key_of" not in calls.welcome.operations:
+            raise Refused(
+                "relay_older",
+                "The relay runs an older Parler, which carries no sealed direct room.",
+                hint="Ask whoever runs the relay to upgrade it.",
+                tool_hint="Your user can ask whoever runs the relay to upgrade it.",
+                op="link.direct_key_of",
+            )
         if "link.epoch" not in calls.welcome.operations:
             raise Refused(
                 "relay_older",
@@ -439,11 +453,51 @@ class RemoteRoom(MirrorRoom):
                 op="link.epoch",
             )
         key = await self._secrets.told_key(self._link.home, by.actor)
-        made = self._turning.first(command.opening, self.room, command.title, key)
+        other = await self._other(command, by) if is_direct else None
+        made = self._turning.first(command.opening, self.room, command.title, key, other)
         await self._secrets.note_made(self.room, made.record.number, made.epoch.record)
         epoch = c.NewEpoch(record=made.record, digest=made.epoch.record, wraps=made.wraps)
         hidden = self._secrets.hidden_key(self.room, command.idempotency_key or "")
         return msgspec.structs.replace(command, title=None, epoch=epoch, idempotency_key=hidden), made
+
+    async def _other(self, command: c.OpenRoom, by: By) -> Added | None:
+        """The agent that a direct room is opened for, with the key that it told the relay. None where the relay shows
+        none that this agent signed: what is said then waits until both machines are there, and that is all that a relay
+        can bring about so."""
+        if command.terms is None or not command.terms.preapproved:
+            return None
+        [other] = command.terms.preapproved
+        shown = await self._link.call("link.direct_key_of", t.AskDirectKey(agent=by.actor, of=other), by=by.actor)
+        assert isinstance(shown, t.DirectKeyOf)
+        if not shown.statement:
+            return None
+        try:
+            body = encode_published(shown.statement, shown.delegation, shown.delegation_signature)
+            told = direct_keys.read(body, shown.signature)
+        except Refused as error:
+            log.warning("%s shows a key of %s that is none: %s", self._link.name, other, error.code)
+            return None
+        if (told.key.home, told.key.agent) != (self._link.home, other):
+            log.warning("%s shows a key of another agent for %s", self._link.name, other)
+            return None
+        if told.key.counter < await self._newest_of(other, by.actor):
+            log.warning("%s shows a key of %s that was followed by another one", self._link.name, other)
+            return None
+        # Under which handle it comes in, the room says once it does.
+        handle = first_free(command.peer if is_label(command.peer) else PEER, (command.opening.handle,))
+        return Added(other, told.principal, handle, told.statement, shown.signature)
+
+    async def _newest_of(self, other: AgentId, me: AgentId) -> int:
+        """The highest counter of a sealing key of another agent that was told here in a room of this relay which the
+        two share."""
+        newest = 0
+        for number, room in enumerate(await self._desk.library.my_rooms(me), 1):
+            await pause_among(number)
+            state = (await self._desk.rooms.get(room)).aggregate.state
+            if state.home == self._link.home:
+                known = (state.epochs.roster.get(other), state.epochs.told.get(other))
+                newest = max([newest, *(each.counter for each in known if each is not None)])
+        return newest
 
     async def _open(
         self, submission: Submission, command: c.OpenRoom, decision: Decision, now: Millis, begun: Made | None
@@ -501,6 +555,11 @@ class RemoteRoom(MirrorRoom):
     async def _knock(self, submission: Submission, command: c.Knock, decision: Decision) -> Decision:
         """Knock at the room's home. The answer comes when the mirror shows how the agent stands there."""
         by = submission.by
+        known = self.actor.aggregate.state.keys.get(command.key_id)
+        if self.is_sealed and by.actor in opened_for(
+            self.actor.aggregate.state.lifecycle, () if known is None else (known,)
+        ):
+            return await self._come_in(command, by, decision)
         if self.is_sealed:
             return await self._begin_exchange(command, by)
         typed = self._doors.typed(self._link.home, command.key_id)
@@ -540,6 +599,38 @@ class RemoteRoom(MirrorRoom):
         # Of an agent that left and comes again, the mirror may be told first that it was in before.
         await self._link.told_all(self.room, SHOWN_S)
         await self._shown(holds)
+
+    async def _come_in(self, command: c.Knock, by: By, decision: Decision) -> Decision:
+        """Come into a sealed direct room that was opened for this agent. Nobody has to find out whether it has a
+        secret, because the room's terms name it. It comes with the key by which the record in force holds it, where
+        that is here: then it reads at once. With another one it waits for the owner's machine."""
+        try:
+            answer = await self._knock_as_named(command, by, decision)
+        except Refused as error:
+            if (error.code, error.details.get("what")) != ("statement_refused", "counter"):
+                raise
+            await self._secrets.renew(self._link.home, by.actor)
+            answer = await self._knock_as_named(command, by, decision)
+        await self._told_of_knock(command, by, answer)
+        return Decision(answer=answer.status)
+
+    async def _knock_as_named(self, command: c.Knock, by: By, decision: Decision) -> t.Knocked:
+        find = t.FindKey(room=self.room, agent=by.actor, unseals=True)
+        found = await self._link.call("link.find", find, by=by.actor)
+        assert isinstance(found, t.FoundKey)
+        key = await self._secrets.told_key(self._link.home, by.actor, found.counter)
+        knock = self._attest(decision.statements[0], by)
+        params = t.KnockAtRoom(
+            session_key="",
+            statement=knock.body,
+            signature=knock.signature,
+            role=command.role,
+            sealing_key=key.body,
+            sealing_key_signature=key.signature,
+        )
+        answer = await self._link.call("link.knock", params, by=by.actor)
+        assert isinstance(answer, t.Knocked)
+        return answer
 
     async def _begin_exchange(self, command: c.Knock, by: By) -> Decision:
         """Begin to come into a sealed room. The answer comes once the owner's home knows that the agent has the key or,

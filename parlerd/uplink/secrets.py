@@ -16,6 +16,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import trio
@@ -47,6 +48,11 @@ log = logging.getLogger(__name__)
 
 FRESH_MS: Final = 24 * 3600 * 1000
 """After how long an agent makes a fresh key, where the one before is in use. Source: sealed spec, Epochs."""
+
+
+FOLLOWED_MS: Final = 30 * 24 * 3600 * 1000
+"""How long a key stays at least after another one followed it. A relay may show it for some time yet to those who open
+direct rooms."""
 
 
 class Secrets:
@@ -112,10 +118,12 @@ class Secrets:
                 self._unstored = rows + self._unstored
                 raise
 
-    async def told_key(self, home: HomeId, agent: AgentId) -> Attested:
-        """The sealing key of an agent of this home for the sealed rooms of another one, signed by the agent. The first
-        is made when it is asked for. Raises `Refused(no_such_agent)` for a lost key, and `StoreError`."""
-        row = await self._key(home, agent)
+    async def told_key(self, home: HomeId, agent: AgentId, counter: int = 0) -> Attested:
+        """The newest sealing key of an agent of this home for the sealed rooms of another one, or the one with this
+        `counter` where that is here, signed by the agent. The first is made when it is asked for. Raises
+        `Refused(no_such_agent)` for a lost key, and `StoreError`."""
+        newest = await self._key(home, agent)
+        row = next((each for each in self._keys[home][agent] if each.counter == counter), newest)
         statement = SealingKey(
             home=home,
             agent=agent,
@@ -139,6 +147,10 @@ class Secrets:
             newest = await self._key(home, agent, after=used)
         return newest.counter
 
+    async def newest(self, home: HomeId, agent: AgentId) -> int:
+        """The counter of the newest sealing key of an agent of this home. Raises `StoreError`."""
+        return (await self._key(home, agent)).counter
+
     async def newer_key(self, home: HomeId, agent: AgentId, used: int) -> Attested:
         """A sealing key of an agent of this home with a higher counter than `used`, signed by the agent. Raises as
         `told_key` does."""
@@ -146,12 +158,14 @@ class Secrets:
         return await self.told_key(home, agent)
 
     async def drop_keys(self, home: HomeId, agent: AgentId, below: int) -> None:
-        """Let the sealing keys of an agent of this home go whose counters are below this one; the newest stays. Raises
-        `StoreError`."""
+        """Let the sealing keys of an agent of this home go whose counters are below this one; the newest stays, and so
+        does one that was followed lately, with which somebody may have opened a direct room that nobody here heard of
+        yet. Raises `StoreError`."""
         async with self._making:
             await self._load_keys(home)
-            known = self._keys[home].get(agent, [])
-            old = [row for row in known[:-1] if row.counter < below]
+            known, now = self._keys[home].get(agent, []), self._desk.clock.now()
+            followed = pairwise(known)
+            old = [row for row, by in followed if row.counter < below and now >= by.made_at + FOLLOWED_MS]
             if old:
                 await self._desk.library.record([DropSealingKeys(home, agent, old[-1].counter + 1)])
                 self._keys[home][agent] = known[len(old) :]

@@ -29,6 +29,7 @@ from typing import Final, NamedTuple
 
 from parlerd.bounded import Bounded
 from parlerd.core import events as e
+from parlerd.core.approvals import opened_for
 from parlerd.core.envelope import OPENED, decode_envelope, opened_part
 from parlerd.core.epoch_record import (
     MAX_CHANGES,
@@ -132,8 +133,12 @@ class Turning:
         if state.closed or state.alarm is not None or not self.is_ours(room):
             return False
         waiting = room.epochs.waiting()
-        # A fresh key alone is used by the next record, whatever that one is made for.
-        is_waited_for = waiting is not None and bool(waiting.entering or waiting.leaving)
+        # A fresh key alone is used by the next record, whatever that one is made for. But while the first record of a
+        # direct room is in force, the agent that it was made for may have come without the key that the record holds.
+        is_first = room.state.kind == "dm" and room.state.epochs.number == 1
+        is_waited_for = waiting is not None and bool(
+            waiting.entering or waiting.leaving or (is_first and waiting.fresh)
+        )
         return is_waited_for or self._is_over(room, now)
 
     def _is_over(self, room: Room, now: Millis) -> bool:
@@ -178,14 +183,17 @@ class Turning:
         body = encode(line)
         return Attested(body, self._signers.sign(self._signers.principal, OwnerLine.TAG, body))
 
-    def first(self, opening: Opening, room: RoomId, title: Title, key: Attested) -> epochs.Made:
-        """The record with which a room begins: its owner is in, with this sealing key."""
+    def first(
+        self, opening: Opening, room: RoomId, title: Title, key: Attested, other: Added | None = None
+    ) -> epochs.Made:
+        """The record with which a room begins: its owner is in, with this sealing key. A direct room's holds the
+        `other` as well, whose key is known."""
         owner = Added(opening.owner, opening.principal, opening.handle, key.body, key.signature)
         return epochs.make(
             home=opening.home,
             room=room,
             before=None,
-            added=[owner],
+            added=[owner] if other is None else [owner, other],
             removed=(),
             history=opening.history,
             card=EpochCard(encode(title)),
@@ -299,6 +307,10 @@ class Turning:
         room's home that it is in. Whoever owned the room then decided so; and of one that a record took out, knocked
         and was decided on since."""
         state, library = room.state, self._desk.library
+        if agent in opened_for(state.lifecycle, state.keys.values()):
+            # This home's person named it when the room was opened, so it needs nobody's word. What it may read it has
+            # the key of, and no home makes such a key.
+            return put_out_digest(agent) not in await self._marks_of(room)
         at = state.epochs.out.get(agent)
         if at is None:
             at = (await self._marks_of(room)).get(put_out_digest(agent))

@@ -17,6 +17,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, Approver, HomeId, Millis, PrincipalId, RequestId, RoomId
 from parlerd.core.statements import (
     NONCE,
+    SUITE,
     Claim,
     DecisionStatement,
     KeyTerms,
@@ -44,6 +45,7 @@ from parlerd.identity.signatures import Domain, SigningKey
 PERSON = SigningKey("principal", b"\x01" * 32)
 OWNER, BEN, MALLORY = (SigningKey("agent", bytes([n]) * 32) for n in (2, 3, 4))
 STRANGER = SigningKey("principal", b"\x09" * 32)
+MALLORY_S_PERSON = SigningKey("principal", b"\x0a" * 32)
 HOME, ELSEWHERE = (HomeId(SigningKey("relay", bytes([n]) * 32).id) for n in (20, 21))
 EXPIRES = Millis(10_000)
 
@@ -56,10 +58,12 @@ def sign(key: SigningKey, statement: Statement) -> tuple[bytes, bytes]:
 class Place:
     """A room at a home, with what its person signed there."""
 
-    def __init__(self, *, home: HomeId = HOME, approver: Approver = "person", nonce: bytes = bytes(NONCE)) -> None:
+    def __init__(
+        self, *, home: HomeId = HOME, approver: Approver = "person", nonce: bytes = bytes(NONCE), **more: Any
+    ) -> None:
+        said: dict[str, Any] = {"kind": "session", **more}
         self.opening = Opening(
             home=home,
-            kind="session",
             history="full",
             owner=AgentId(OWNER.id),
             principal=PrincipalId(PERSON.id),
@@ -69,6 +73,7 @@ class Place:
             approver=approver,
             title=bytes(32),
             nonce=nonce,
+            **said,
         )
         self.body, self.signature = sign(PERSON, self.opening)
         self.room = room_id_of(self.body)
@@ -155,6 +160,21 @@ def test_an_agent_is_a_member_by_a_knock_with_an_open_key() -> None:
 def test_an_agent_whom_the_person_named_is_a_member_by_a_knock_with_a_gated_key() -> None:
     terms = HERE.terms(gated=True, preapproved=(AgentId(BEN.id),))
     assert HERE.why_not(BEN_IS_IN, knock=HERE.knock(), terms=terms) is None
+
+
+def test_into_a_sealed_room_a_knock_lets_in_whom_a_direct_room_is_for_and_nobody_else() -> None:
+    direct, session = Place(kind="dm", sealed=SUITE), Place(sealed=SUITE)
+    for place, is_let_in in ((direct, True), (session, False)):
+        named = place.terms(gated=True, preapproved=(AgentId(BEN.id),))
+        assert (place.why_not(BEN_IS_IN, knock=place.knock(), terms=named) is None) is is_let_in
+    # Nobody but the owner's person names it, and nobody but the agent knocks.
+    mine = direct.terms(MALLORY_S_PERSON, gated=True, preapproved=(AgentId(MALLORY.id),))
+    assert direct.why_not(MALLORY_IS_IN, knock=direct.knock(MALLORY, name="mallory"), terms=mine) == "signature"
+    named = direct.terms(gated=True, preapproved=(AgentId(BEN.id),))
+    assert direct.why_not(MALLORY_IS_IN, knock=direct.knock(MALLORY, name="mallory"), terms=named) == "evidence"
+    assert direct.why_not(BEN_IS_IN, knock=direct.knock(MALLORY, agent=BEN.id), terms=named) == "signature"
+    # A key that lets in without asking is no name.
+    assert direct.why_not(BEN_IS_IN, knock=direct.knock(), terms=direct.terms()) == "evidence"
 
 
 def test_a_decision_counts_before_a_knock_that_is_shown_with_it() -> None:

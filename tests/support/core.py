@@ -77,6 +77,7 @@ from parlerd.core.statements import (
     AgentCard,
     KeyTerms,
     Opening,
+    SealingKey,
     Statement,
     Title,
     encode,
@@ -1081,6 +1082,13 @@ class HomeDriver(Driver[HomeRoom]):
             **said,
         )
         return self.run(c.PublishCard(card=card, most=most), who)
+
+    def tell_direct_key(self, who: Agent, counter: int = 1) -> Decision:
+        """An agent tells by which key it is given the secrets of direct rooms."""
+        key = SealingKey(
+            home=HOME, agent=who.id, key=bytes(32), counter=counter, at=Millis(self.now), nonce=bytes(NONCE)
+        )
+        return self.run(c.TellDirectKey(key=key), who)
 
     def attend(self, who: Agent, **said: Any) -> Decision:
         return self.run(c.SetAttention(agent=who.id, **said), who)

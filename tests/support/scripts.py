@@ -302,6 +302,7 @@ HOME_SCENES: dict[type[e.HomeEvent], HomeScene] = {
     e.ConversationBound: lambda home, who: (home.create(who), home.bind(who, "t-0")),
     e.DelegationIssued: lambda home, who: (home.create(who), home.renew(who)),
     e.CardPublished: lambda home, who: (home.create(who), home.publish(who)),
+    e.DirectKeyTold: lambda home, who: home.tell_direct_key(who),
     e.AttentionSet: lambda home, who: (home.create(who), home.attend(who, mode="dnd")),
     e.RoomNamed: lambda home, who: (home.create(who), home.name_room(who, "notes")),
     e.SessionActivated: lambda home, who: (home.create(who), home.activate(who, RoomId("r_a"))),

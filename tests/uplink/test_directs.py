@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
@@ -17,6 +18,7 @@ from parlerd.core.model import HOME_ROOM, AgentId, By, HomeId, Millis, RoomId
 from parlerd.core.statements import (
     MAX_MOMENT,
     NONCE,
+    SUITE,
     KeyTerms,
     KnockStatement,
     Opening,
@@ -406,9 +408,17 @@ def test_two_who_write_to_each_other_on_two_relays_at_once_go_on_in_one_room(tmp
 
 
 async def opening(
-    served: Served, link: Link, agent: AgentId, other: AgentId, *, kind: Any = "dm", n: int = 0
+    served: Served,
+    link: Link,
+    agent: AgentId,
+    other: AgentId,
+    *,
+    kind: Any = "dm",
+    n: int = 0,
+    clear: bool = False,
 ) -> tuple[RoomId, t.OpenRemoteRoom]:
-    """What `agent` of this home asks to open a room that names `other`, as a program of its own would."""
+    """What `agent` of this home asks to open a room that names `other`, as a program of its own would: a `clear` one
+    that the relay can read, as an earlier version does, or a sealed one."""
     keys = served.world.keys
     title = Title(salt=bytes(NONCE), name="dm", topic="")
     opened = Opening(
@@ -422,6 +432,7 @@ async def opening(
         approval=True,
         approver="person",
         title=title_digest(encode(title)),
+        sealed=msgspec.UNSET if clear else SUITE,
         nonce=bytes([n] * NONCE),
     )
     body = encode(opened)
@@ -438,14 +449,19 @@ async def opening(
             nonce=bytes(NONCE),
         )
     )
+    epoch: t.EpochTold | None = None
+    if not clear:
+        made = link._turning.first(opened, room, title, await link._secrets.told_key(link.home, agent))
+        epoch = link._turning.told(made)
     return room, t.OpenRemoteRoom(
         opening=body,
         opening_signature=keys.sign(keys.principal, "parler/opening", body),
-        title=encode(title),
-        session_key=keys.session_key(room, 8),
+        title=encode(title) if clear else b"",
+        session_key=keys.session_key(room, 8 if clear else 6),
         terms=terms,
         terms_signature=keys.sign(keys.principal, "parler/key", terms),
         idempotency_key=f"by-hand-{n}",
+        epoch=epoch,
     )
 
 
@@ -528,7 +544,7 @@ def test_a_relay_that_calls_another_room_a_direct_one_brings_nobody_in(tmp_path:
             me, other = await ids(alice, bob)
             link, home = link_of(meeting.ann), HomeId(link_of(meeting.ann).home)
             # A session whose key names Bob: whoever opened it would have him in it, and a relay may help.
-            room, params = await opening(ann, link, me, other, kind="session")
+            room, params = await opening(ann, link, me, other, kind="session", clear=True)
             await link.call("link.open", params, by=me)
             pair = c.PairAgents(one=me, other=other, room=room)
             await relay.rooms.home.submit(pair, By(me, ann.world.keys.principal, "", "", "link"))

@@ -14,6 +14,8 @@
     link.grant, link.ungrant               the same, about agents that have a token and no key
     link.epoch, link.epochs, link.sealing_key   who can read a sealed room from now on and could before, and the keys
                                            to which its secrets are wrapped
+    link.direct_keys, link.direct_key_of   the keys to which the secrets of direct rooms are wrapped, before the agent
+                                           that a room is for comes in
     link.owner_line                        that the home of a sealed room's owner is there
     link.head, link.rewind                 how an owner's person lets a room go on after this home lost a part of it
     link.delete                            how an owner's person has a room deleted
@@ -498,11 +500,13 @@ class LaddersAtRoom(Result, frozen=True, kw_only=True):
 
 
 class FindKey(Params, frozen=True, kw_only=True):
-    """By a session key; or the direct `room` that names this attached `agent`."""
+    """By a session key; or the direct `room` that names this attached `agent`. Whoever does not say that it `unseals`
+    direct rooms is an older Parler, and is told of none that is sealed."""
 
     session_key: Short = ""
     room: Short = ""
     agent: Short = ""
+    unseals: bool = False
 
 
 class FoundKey(Result, frozen=True, kw_only=True):
@@ -516,6 +520,9 @@ class FoundKey(Result, frozen=True, kw_only=True):
     terms: bytes
     terms_signature: bytes
     transfers: list[TransferEntry] = []
+    counter: int = 0
+    """Of the sealing key by which the record in force of a sealed direct room holds the agent that it is for; 0 where
+    it holds none. An agent that has the key comes in with that one."""
 
 
 class KnockAtRoom(Params, frozen=True, kw_only=True):
@@ -815,6 +822,39 @@ class SealingKeyAtRoom(Params, frozen=True, kw_only=True):
     room: Short
     statement: _Statement
     signature: _Signature
+
+
+class OwnDirectKey(Params, frozen=True, kw_only=True):
+    """By which key an attached agent is given the secrets of direct rooms that others open for it here, as it signed;
+    and the text by which the link's person lets it act, which names the person to whoever opens one."""
+
+    statement: _Statement
+    signature: _Signature
+    delegation: _Statement
+    delegation_signature: _Signature
+
+
+class TellDirectKeys(Params, frozen=True, kw_only=True):
+    """The keys of attached agents. A key that is known already changes nothing, nor does one that follows another
+    within a day."""
+
+    keys: Annotated[tuple[OwnDirectKey, ...], Meta(max_length=MAX_ATTACHED)]
+
+
+class AskDirectKey(Params, frozen=True, kw_only=True):
+    """The attached `agent` is about to open a direct room for the agent `of`."""
+
+    agent: Short
+    of: Short
+
+
+class DirectKeyOf(Result, frozen=True, kw_only=True):
+    """What the agent told, as `OwnDirectKey` has it; empty where it told nothing."""
+
+    statement: bytes = b""
+    signature: bytes = b""
+    delegation: bytes = b""
+    delegation_signature: bytes = b""
 
 
 class OwnerLineAtRoom(Params, frozen=True, kw_only=True):
@@ -1258,6 +1298,7 @@ FAMILY: Final = Family(
                 "no_such_agent",
                 "pair_has_room",
                 "sealed_room",
+                "unsupported_version",
                 "stale_epoch",
                 *IDEMPOTENT,
             ),
@@ -1337,7 +1378,7 @@ FAMILY: Final = Family(
             result=FoundKey,
             plane="link",
             effect="read",
-            errors=("unknown_key", "throttled", "not_permitted"),
+            errors=("unknown_key", "throttled", "not_permitted", "unsupported_version"),
             example={"session_key": samples.KEY},
         ),
         Operation(
@@ -1604,6 +1645,27 @@ FAMILY: Final = Family(
             ),
             facts=("sealing_key_told",),
             example={"room": samples.ROOM, "statement": b"", "signature": _KEY},
+        ),
+        Operation(
+            name="link.direct_keys",
+            summary="Tell the keys by which attached agents are given the secrets of direct rooms opened for them.",
+            params=TellDirectKeys,
+            result=Noted,
+            plane="link",
+            effect="write",
+            errors=("not_permitted", "statement_refused", "sealing_key_refused", "throttled"),
+            facts=("direct_key_told",),
+            example={"keys": []},
+        ),
+        Operation(
+            name="link.direct_key_of",
+            summary="Ask for the key of an agent for which a direct room is about to be opened.",
+            params=AskDirectKey,
+            result=DirectKeyOf,
+            plane="link",
+            effect="read",
+            errors=("not_permitted", "no_such_agent"),
+            example={"agent": "U", "of": "U"},
         ),
         Operation(
             name="link.role",

@@ -81,9 +81,10 @@ class Sent(Result, frozen=True, kw_only=True):
     `opened`: the message is a direct one, and its room is new. `opened_queue`: the message is the first task of a
     queue that it opened, for which nobody else works yet. `awaits` is the name of the agent to which a direct
     message goes and that is not in yet, because its person is asked or its home was not heard from: the message
-    waits in the room, and `code` is what that person is asked to type; it is not there for a command that an agent
-    host started. `warning` names recognised credentials that were taken out of the words before they left for the
-    relay of its room."""
+    waits in the room. With `needs_both` the relay showed no key to which the message could be sealed for that agent,
+    so it reads the message once both machines were connected. `code` is what that person is asked to type; it is not
+    there for a command that an agent host started. `warning` names recognised credentials that were taken out of the
+    words before they left for the relay of its room."""
 
     room: str
     id: str
@@ -98,6 +99,7 @@ class Sent(Result, frozen=True, kw_only=True):
     opened: bool | msgspec.UnsetType = msgspec.UNSET
     opened_queue: bool | msgspec.UnsetType = msgspec.UNSET
     awaits: str | msgspec.UnsetType = msgspec.UNSET
+    needs_both: bool | msgspec.UnsetType = msgspec.UNSET
     join_code: str | msgspec.UnsetType = msgspec.field(name="code", default=msgspec.UNSET)
     warning: str | msgspec.UnsetType = msgspec.UNSET
     receipt: ReceiptRef | msgspec.UnsetType = msgspec.UNSET
