@@ -103,6 +103,8 @@ class Turning:
         self._made_at: dict[RoomId, Millis] = {}
         """When each room's home took the newest record that this daemon made by itself, by that home's clock. A mirror
         takes a record in at the time of what was told before it, which may be days ago."""
+        self._known_since: dict[RoomId, tuple[bytes, Millis]] = {}
+        """The record in force in each room, and since when this daemon knows it, by the clock of this machine."""
         self._doubted: Bounded[tuple[RoomId, AgentId], Position] = Bounded(MAX_DOUBTED)
         """Of whom it was said in the log that nothing shows it to be in again, since which record."""
         self._marks: Bounded[RoomId, _Marks] = Bounded(MAX_MARKED)
@@ -155,9 +157,14 @@ class Turning:
         return is_another_s or is_lost or was_ahead or state.rewound > 0 or self._is_used_up(room, now)
 
     def _is_used_up(self, room: Room, now: Millis) -> bool:
-        state = room.state.epochs
+        state, own = room.state.epochs, self._desk.clock.now()
         begun = max(state.at, self._made_at.get(room.state.room, Millis(0)))
-        return state.used > 0 and now - begun >= USED_MS
+        record, since = self._known_since.get(room.state.room, (b"", own))
+        if record != state.record:
+            since = own
+            self._known_since[room.state.room] = state.record, since
+        # That home's time is its word: one that stood still would let whoever took the keys read on for ever.
+        return state.used > 0 and (now - begun >= USED_MS or own - since >= USED_MS)
 
     def line_due(self, room: Room, now: Millis) -> OwnerLine | None:
         """What this home is to say of itself and of how it has a room: once a day where it signs nothing else."""

@@ -389,6 +389,19 @@ def test_an_epoch_that_was_used_ends_after_seven_days(tmp_path: Path) -> None:
     run(main)
 
 
+def test_an_epoch_ends_after_seven_days_here_though_the_time_of_its_home_stands_still(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            await meeting.alice.send("one")
+            turning, room = meeting.ann.uplinks._turning, await meeting.room_of(meeting.ann)
+            still = room.state.epochs.at
+            assert not turning.is_due(room, still)
+            meeting.ann.world.clock.move(seconds=USED_MS / 1000)
+            assert turning.is_due(room, still)
+
+    run(main)
+
+
 def test_a_task_that_is_open_for_a_time_is_a_message_like_any_other(tmp_path: Path) -> None:
     async def main() -> None:
         async with met(tmp_path) as meeting:
