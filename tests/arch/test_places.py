@@ -46,7 +46,6 @@ ELSEWHERE: Final = {
     "parlerd/engine/sighting": "scenario/test_sight",
     "parlerd/engine/sightings": "scenario/test_sight",
     "parlerd/engine/shelving": "scenario/test_files",
-    "parlerd/uplink/remote_shelf": "scenario/test_files",
     "configs/chosen": "configs/test_keep",
     "parlerd/controller": "settings/test_controller",
     "parlerd/daemon": "e2e/test_cli_main_event",
