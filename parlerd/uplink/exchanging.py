@@ -26,7 +26,7 @@ is counted on the disk before the other end hears that it was wrong; whoever was
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
@@ -63,6 +63,9 @@ IDLE_MS: Final = 10 * 60 * 1000
 """How long a joiner may show nothing while both ends are there: that is a try as well. Source: sealed spec, Joining."""
 LOOK_MS: Final = 60 * 1000
 """How often the owner's home asks whether a joiner is there that shows nothing."""
+LATE_MS: Final = Millis(10 * 60 * 1000)
+"""How much later than its end by this machine's clock a key may still be heard of that was knocked with in time: a link
+may be slow, and a relay's clock may have been set right."""
 MAX_FAILED: Final = 1_000
 
 
@@ -121,6 +124,17 @@ class Exchanges:
         """The tries at each such room, by keys and persons."""
         self._failed: Bounded[tuple[RoomId, bytes], bool] = Bounded(MAX_FAILED)
         """Exchanges that ended here because the other end said what nobody can have made."""
+        self._open: dict[RoomId, dict[RequestId, Millis]] = {}
+        """The requests at each room that was asked about which may not be over: each with when this home had last been
+        told all that there was, before it was told of that one. What is over leaves, and comes back where it is told
+        of once more, so that what an item costs does not grow with it."""
+        self._newest: dict[RoomId, RequestId] = {}
+        """The newest request at each such room that was looked at."""
+        self._ends: dict[RoomId, dict[str, Millis]] = {}
+        """Until when each key of a room of this home's person is good, by this machine's clock: by the time that was
+        left when this process met the key. What the relay says of the time later changes nothing of that."""
+        self._heard_all: dict[RoomId, Millis] = {}
+        """When this home was last told all that there was of such a room, by this machine's clock."""
         self._busy: set[RoomId] = set()
         """Rooms at which somebody goes on with exchanges now."""
         self._again: set[RoomId] = set()
@@ -263,6 +277,26 @@ class Exchanges:
             return None
         return row
 
+    def note_level(self, room: Room) -> None:
+        """Note that this home is told all there is of a room of its person at this moment."""
+        state, now = room.state, self._desk.clock.now()
+        # Of these this home was told before this moment.
+        self._noticed(state)
+        ends = self._ends.setdefault(state.room, {})
+        if len(ends) < len(state.keys):
+            there = self._desk.now_at(state.home)
+            for key in state.keys.values():
+                ends.setdefault(key.ref, Millis(now + key.expires_at - there))
+        self._heard_all[state.room] = now
+
+    def _came_too_late(self, state: RoomState, key: KeyState, request: Request) -> bool:
+        """Whether a knock came when its key was good no more. When it came the relay says, which could keep a key alive
+        so: a knock of which this home knew nothing, though it was told all there was and the key was over by its own
+        clock, is late whatever the relay says."""
+        end = self._ends.get(state.room, {}).get(key.ref)
+        heard_all = self._open.get(state.room, {}).get(request.id, Millis(0))
+        return request.at >= key.expires_at or (end is not None and heard_all >= end + LATE_MS)
+
     # -- going on ------------------------------------------------------------------------------------------
 
     def may_be_due(self, room: Room) -> bool:
@@ -270,13 +304,41 @@ class Exchanges:
         state = room.state
         if not state.is_sealed or state.alarm is not None:
             return False
-        rows = self._rows.get(state.room)
-        # Of a room that was not asked about yet, something may be kept whose request is over meanwhile.
-        return (
-            rows is None
-            or bool(rows)
-            or any(request.exchange is not None and request.state == "pending" for request in state.requests.values())
-        )
+        if state.room not in self._rows or state.room not in self._open:
+            # Of a room that was not asked about yet, something may be kept whose request is over meanwhile.
+            return True
+        newest = next(reversed(state.approvals.requests), None)
+        return bool(self._open[state.room]) or newest != self._newest.get(state.room)
+
+    def note_told(self, room: RoomId, requests: Iterable[RequestId]) -> None:
+        """Note that this home was told of these requests, whatever became of them before."""
+        if (open := self._open.get(room)) is not None:
+            for request in requests:
+                open.setdefault(request, self._heard_all.get(room, Millis(0)))
+
+    def _noticed(self, state: RoomState) -> dict[RequestId, Millis]:
+        """The requests at a room that may not be over, with those that came since the last look."""
+        open, newest = self._open.setdefault(state.room, {}), self._newest.get(state.room)
+        fresh: list[RequestId] = []
+        for id in reversed(state.approvals.requests):
+            if id == newest:
+                break
+            fresh.append(id)
+        for id in reversed(fresh):
+            open.setdefault(id, self._heard_all.get(state.room, Millis(0)))
+        if fresh:
+            self._newest[state.room] = fresh[0]
+        return open
+
+    def _is_open(self, state: RoomState, id: RequestId) -> bool:
+        """Whether the exchange of a request may go on without another word about it."""
+        request = state.requests.get(id)
+        if request is None or request.exchange is None:
+            return False
+        rows, share = self._rows.get(state.room, {}), request.exchange.share
+        is_kept = (share, "joiner") in rows or (share, "owner") in rows
+        # Who was denied may be let in after all: what is kept for that waits for it.
+        return request.state == "pending" or (is_kept and request.state != "denied")
 
     async def go_on(self, caller: Caller, room: RoomId, *, looks: bool = False) -> None:
         """Take every step at a room that falls to this home. With `looks` time went by, so that a joiner which shows
@@ -297,11 +359,12 @@ class Exchanges:
     async def _go_on(self, caller: Caller, room: RoomId, looks: bool) -> None:
         await self.prepare(room)
         handle = await self._desk.rooms.get(room)
-        for id in list((await handle.quiet()).state.requests):
+        first = room not in self._open
+        for id in list(self._noticed((await handle.quiet()).state)):
             for step in (self._as_joiner, self._as_owner):
                 mirror = await handle.quiet()
-                request = mirror.state.requests[id]
-                if request.exchange is None or mirror.state.alarm is not None:
+                request = mirror.state.requests.get(id)
+                if request is None or request.exchange is None or mirror.state.alarm is not None:
                     continue
                 try:
                     if step == self._as_joiner:
@@ -311,7 +374,11 @@ class Exchanges:
                 except ParlerError as error:
                     # The next item, or the next look, goes on from here.
                     log.info("the key exchange of %s at room %s waits: %s", request.agent, room, error.code)
-        await self._drop_lost(room, (await handle.quiet()).state)
+        state, open = (await handle.quiet()).state, self._open[room]
+        for id in [id for id in open if not self._is_open(state, id)]:
+            del open[id]
+        if first or looks:
+            await self._drop_lost(room, state)
 
     # -- the joiner's end ----------------------------------------------------------------------------------
 
@@ -429,7 +496,7 @@ class Exchanges:
         key = state.keys[request.key_id]
         if row is None or row.stage != "confirmed":
             made = spelled_of(self._desk, state, key)
-            late = is_stale(request, self._desk.now_at(state.home)) or request.at >= key.expires_at
+            late = is_stale(request, self._desk.now_at(state.home)) or self._came_too_late(state, key, request)
             if made is None or late or key.revoked or self._is_tried_out(room, key, request):
                 await self._end_if_spent(mirror, key)
                 await self._fail(caller, room, request)
@@ -647,10 +714,10 @@ class Exchanges:
 
     async def _drop_lost(self, room: RoomId, state: RoomState) -> None:
         """Let the exchanges go that the room's home never heard of, once nobody waits for them any more."""
-        known = {request.exchange.share for request in state.requests.values() if request.exchange is not None}
-        now = self._desk.clock.now()
+        asked = [state.requests[id].exchange for id in self._open[room] if id in state.requests]
+        open, now = {each.share for each in asked if each is not None}, self._desk.clock.now()
         for (share, role), row in list(self._rows.get(room, {}).items()):
-            if share not in known and now >= row.at + KNOCK_MS:
+            if now >= row.at + KNOCK_MS and share not in open and row.request not in state.requests:
                 await self._drop(room, share, role)
 
 

@@ -36,7 +36,7 @@ from parlerd.connections.dial import Dialer
 from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.membership import number_at_home, shifts_of
-from parlerd.core.model import AgentId, HomeId, Label, Millis, RoomId
+from parlerd.core.model import AgentId, HomeId, Label, Millis, RequestId, RoomId
 from parlerd.core.room import Room
 from parlerd.core.statements import is_opening_hash
 from parlerd.engine.desk import Desk
@@ -565,6 +565,8 @@ class Link:
             if handle is not None and self._turning.is_ours(handle.aggregate):
                 self.spawn(self.send_lost_epochs, room)
         self._note_owned(room)
+        if item.card is not None:
+            self._exchanges.note_told(room, [RequestId(each.request) for each in item.card.requests])
         if room in self._level:
             self._turn_if_due(room)
             self._exchange_if_due(room)
@@ -611,6 +613,12 @@ class Link:
         handle = self._desk.rooms.open_actor(room)
         if handle is not None and self.calls is not None and self._exchanges.may_be_due(handle.aggregate):
             self.spawn(partial(self._exchanges.go_on, self, room, looks=looks))
+
+    def _note_level(self, room: RoomId) -> None:
+        """Note that this home was told all there is of a sealed room of its person."""
+        handle = self._desk.rooms.open_actor(room)
+        if handle is not None and self._turning.is_ours(handle.aggregate):
+            self._exchanges.note_level(handle.aggregate)
 
     async def send_lost_epochs(self, room: RoomId) -> None:
         """Send the relay the records again that it lost of a sealed room, because an older copy of its store was put in
@@ -868,6 +876,7 @@ class Link:
                         for room in sorted(self._level):
                             self._turn_if_due(room)
                             self._exchange_if_due(room, looks=True)
+                            self._note_level(room)
                         await self._tell_fresh_keys(calls)
                         await self._tell_direct_keys(calls, tuple(self._attached))
                         await self._tell_lines(calls)

@@ -22,10 +22,10 @@ from parlerd.engine.authors import Attested
 from parlerd.identity import codes, pake
 from parlerd.operations import types as t
 from parlerd.uplink.connection import LinkConnection
-from parlerd.uplink.exchanging import IDLE_MS, TRIES, TRIES_EACH
+from parlerd.uplink.exchanging import IDLE_MS, LATE_MS, TRIES, TRIES_EACH
 from parlerd.uplink.link import Link
 from parlerd.uplink.remote_room import SHOWN_S
-from tests.support.engine import Party, Served, run, settle
+from tests.support.engine import Party, Served, SteppedClock, run, settle
 from tests.support.relayed import Home
 from tests.uplink.test_sealed import Meeting, everything, meeting_in, met, spelled
 
@@ -595,6 +595,88 @@ def test_who_is_covered_by_the_denial_of_another_agent_of_its_person_is_told_so(
             await person.approve("bob")
             await settle()
             assert (await bea.join(meeting.opened.session_key)).status == "pending"
+
+    run(main)
+
+
+def test_a_relay_keeps_no_key_alive_whose_time_is_over_by_the_owner_s_clock(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        meeting.ann.world.clock = SteppedClock()
+        async with meeting.relay.serving(), meeting.ben.serving() as ben, meeting.ann.serving() as ann:
+            meeting.alice, meeting.bob = await ann.agent("alice"), await ben.agent("bob")
+            meeting.opened = await meeting.alice.open("auth redesign", "Chose PKCE.", approval=False)
+            await trio.sleep(30)
+            [key] = (await meeting.room_of(meeting.ann)).state.keys.values()
+            left = key.expires_at - meeting.ann.world.clock.now()
+            # The clock of the relay stands still, and so does what it says of a knock.
+            meeting.ann.world.clock.move(seconds=(left + LATE_MS) / 1000)
+            meeting.relay.clock.move(seconds=-60)
+            await trio.sleep(30)
+            assert await refused(meeting.bob, meeting.opened.session_key) == "unknown_key"
+            assert await state_at(meeting.ann, meeting) == ["failed"]
+            assert tries(meeting) == []
+
+    run(main)
+
+
+def test_a_knock_that_came_in_time_while_the_owner_was_away_is_taken_also_behind_the_end_of_its_key(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ben.serving() as ben, meeting.ann.serving() as ann:
+            meeting.alice, meeting.bob = await ann.agent("alice"), await ben.agent("bob")
+            meeting.opened = await meeting.alice.open("auth redesign", "Chose PKCE.")
+            await trio.sleep(30)
+            [key] = (await meeting.room_of(meeting.ann)).state.keys.values()
+            meeting.wires.cut_off("ann")
+            await meeting.bob.join(meeting.opened.session_key)
+            meeting.relay.clock.move(seconds=(key.expires_at - meeting.relay.clock.now() + LATE_MS) / 1000)
+            owner = meeting.ann.uplinks._exchanges
+            going = owner.go_on
+            owner.go_on = nothing  # type: ignore[method-assign]
+            meeting.wires.bring_back("ann")
+            await meeting.alice.read()
+            # It is told all there is long before it comes to that knock.
+            await trio.sleep(60)
+            owner.go_on = going  # type: ignore[method-assign]
+            await trio.sleep(60)
+            assert len(await (await ann.person()).requests()) == 1
+
+    run(main)
+
+
+def test_what_an_item_costs_does_not_grow_with_what_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as meeting:
+            person = await meeting.ann_served.person()
+            for _ in range(3):
+                assert await refused(meeting.bob, wrong_key(meeting)) == "unknown_key"
+            ally = await meeting.ann_served.agent("ally")
+            waits = await meeting.bob.join(meeting.opened.session_key)
+            await person.deny("bob")
+            await settle()
+            owner, looked = meeting.ann.uplinks._exchanges, list[str]()
+            honest = owner._as_owner
+
+            async def counted(caller: Any, handle: Any, mirror: Any, request: Any, *more: Any) -> None:
+                looked.append(request.state)
+                await honest(caller, handle, mirror, request, *more)
+
+            monkeypatch.setattr(owner, "_as_owner", counted)
+            assert not owner.may_be_due(await meeting.room_of(meeting.ann))
+            await ally.join(meeting.opened.session_key)
+            assert looked
+            assert set(looked) == {"pending"}
+            # Who was denied is let in after all, and then nothing of it is left.
+            await person.approve("bob", join_code=waits.join_code)
+            await settle()
+            assert (await meeting.bob.come_in(meeting.opened.session_key)).messages
+            assert [each for each in exchanges(meeting.ann, meeting) if each[0] == "owner"] == [("owner", "confirmed")]
+            await person.approve("ally")
+            await settle()
+            assert exchanges(meeting.ann, meeting) == exchanges(meeting.ben, meeting) == []
 
     run(main)
 
