@@ -34,7 +34,16 @@ from parlerd.core import membership, topics
 from parlerd.core.decision import Decision, replayed
 from parlerd.core.epoch_record import MAX_SEALED_MEMBERS
 from parlerd.core.errors import Refused
-from parlerd.core.exchange import KNOCK_MS, MAX_EXCHANGES, MAX_FAILED, SHARE, Exchange, is_form, require
+from parlerd.core.exchange import (
+    JOINER_STEPS,
+    KNOCK_MS,
+    MAX_EXCHANGES,
+    MAX_FAILED,
+    SHARE,
+    Exchange,
+    is_form,
+    require,
+)
 from parlerd.core.facets import Facet, applies, decides, touches
 from parlerd.core.grants import KINDS, SCOPES, Given, agent_of, is_named, is_one_too_many
 from parlerd.core.lifecycle import LifecycleState, place_of, require_open, require_sound
@@ -551,7 +560,8 @@ class Approvals(Facet[ApprovalsState]):
             raise Refused("no_such_request")
         require_open(room)
         require_sound(room)
-        if command.step in ("begun", "granted") or owns is (command.step == "shown"):
+        # Whoever began asks with that step how far the exchange is here.
+        if command.step == "granted" or owns is (command.step in JOINER_STEPS):
             raise Refused("statement_refused", what=command.step)
         if request.state != "pending":
             if command.step == request.state or request.exchange.said(command.step) == command.text != b"":

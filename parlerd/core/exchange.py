@@ -27,6 +27,8 @@ from parlerd.core.model import Millis
 Step = Literal["begun", "answered", "shown", "confirmed", "granted", "failed"]
 
 STEPS: Final[tuple[Step, ...]] = get_args(Step)
+JOINER_STEPS: Final = frozenset({"begun", "shown"})
+"""Those that the joiner takes."""
 SHARE: Final = 33
 """Bytes of a share."""
 PROOF: Final = 32
@@ -71,6 +73,11 @@ class Exchange(msgspec.Struct):
             "granted": self.granted,
         }
         return said.get(step, b"")
+
+    @property
+    def newest(self) -> Step:
+        """The last step that was taken, of those of which something was said."""
+        return next((step for step in reversed(STEPS) if self.said(step)), "begun")
 
     def take(self, step: Step, text: bytes) -> None:
         """Take a step that `require` let through."""

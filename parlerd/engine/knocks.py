@@ -31,7 +31,8 @@ KEY_NOT_LET_IN: Final = (
     "the session has another owner since. Check the key with whoever gave it, or ask its owner for another one."
 )
 LAPSED: Final = (
-    "Your request to come in is over: the machine of the session's owner did not answer it, and others asked after you."
+    "Your request to come in is over: the machine of the session's owner did not answer it in time, or it made place "
+    "for others who asked, or the relay lost it."
 )
 WITHDRAWN: Final = "Your request to come in was taken back."
 UNANSWERED: Final = "Your request to come in waits for the machine of the session's owner, which has not answered yet."

@@ -18,6 +18,7 @@ import msgspec
 from parlerd.core import commands as c
 from parlerd.core.approvals import UNDECIDED, Request, standing_request, waiting
 from parlerd.core.errors import Refused
+from parlerd.core.exchange import JOINER_STEPS, Step
 from parlerd.core.model import AgentId, By, KeyId, Millis, RequestId, RoomId, role_name
 from parlerd.core.room import Room
 from parlerd.core.statements import (
@@ -188,7 +189,7 @@ class LettingIn:
     @handles("link.exchange")
     async def exchange(self, caller: Caller, params: t.ExchangeStep) -> t.ExchangeNoted:
         desk = self._desk
-        if params.step == "shown":
+        if params.step in JOINER_STEPS:
             agent = require_attached(desk, caller, params.agent)
             actor = await room_within(desk, caller, params.room)
             if not eyes(desk, caller, await actor.quiet()).has(agent):
@@ -211,7 +212,9 @@ class LettingIn:
         )
         await actor.submit(command, by)
         request = _request(await actor.quiet(), params.request)
-        return t.ExchangeNoted(is_here=desk.links.has_agent(request.agent, desk.clock.now()))
+        is_here = desk.links.has_agent(request.agent, desk.clock.now())
+        newest: Step = "begun" if request.exchange is None else request.exchange.newest
+        return t.ExchangeNoted(is_here=is_here, step=newest)
 
     async def _key(self, caller: Caller, typed: str) -> tuple[KeyId, Room, Guess]:
         """A key that is good for this link, its room, and what is to be told once the key was right; also one that is

@@ -37,7 +37,7 @@ from parlerd.core import topics
 from parlerd.core.approvals import UNDECIDED, KeyState, Request, is_stale, require_queue
 from parlerd.core.epoch_record import decode_turned, record_digest
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.exchange import KNOCK_MS, PROOF, Exchange, Step
+from parlerd.core.exchange import KNOCK_MS, PROOF, STEPS, Exchange, Step
 from parlerd.core.model import AgentId, By, HomeId, Millis, RequestId, RoomId, is_label
 from parlerd.core.room import Room, RoomState
 from parlerd.core.statements import JoinCard, KnockStatement, SealingKey, check
@@ -80,6 +80,10 @@ class Caller(Protocol):
 
     async def contradict(self, room: RoomId, what: str) -> None:
         """The other home lied about this room."""
+        ...
+
+    async def lapse(self, room: RoomId, request: Request) -> None:
+        """The other home lost this request, so it is over."""
         ...
 
 
@@ -135,6 +139,9 @@ class Exchanges:
         left when this process met the key. What the relay says of the time later changes nothing of that."""
         self._heard_all: dict[RoomId, Millis] = {}
         """When this home was last told all that there was of such a room, by this machine's clock."""
+        self._links: dict[HomeId, tuple[Millis, set[RequestId]]] = {}
+        """When the newest link to each home began, and which older exchanges were compared over it with what that home
+        has: an older copy of its store may have been put in place meanwhile."""
         self._busy: set[RoomId] = set()
         """Rooms at which somebody goes on with exchanges now."""
         self._again: set[RoomId] = set()
@@ -277,6 +284,10 @@ class Exchanges:
             return None
         return row
 
+    def link_began(self, home: HomeId) -> None:
+        """Another link to a home begins."""
+        self._links[home] = self._desk.clock.now(), set()
+
     def note_level(self, room: Room) -> None:
         """Note that this home is told all there is of a room of its person at this moment."""
         state, now = room.state, self._desk.clock.now()
@@ -361,6 +372,7 @@ class Exchanges:
         handle = await self._desk.rooms.get(room)
         first = room not in self._open
         for id in list(self._noticed((await handle.quiet()).state)):
+            await self._compare_both(caller, handle, id)
             for step in (self._as_joiner, self._as_owner):
                 mirror = await handle.quiet()
                 request = mirror.state.requests.get(id)
@@ -379,6 +391,46 @@ class Exchanges:
             del open[id]
         if first or looks:
             await self._drop_lost(room, state)
+
+    async def _compare_both(self, caller: Caller, handle: RoomHandle, id: RequestId) -> None:
+        """Find out whether the room's home still has an exchange that was under way before this link began. What that
+        home lost of it is told it once more; where it lost the whole, the request is over."""
+        began, compared = self._links.get(caller.home, (Millis(0), set[RequestId]()))
+        for role in ("joiner", "owner"):
+            mirror = await handle.quiet()
+            request = mirror.state.requests.get(id)
+            if id in compared or request is None or request.state != "pending" or mirror.state.alarm is not None:
+                return
+            row = self._row(mirror.state.room, request, role)
+            if row is None or request.exchange is None or row.at > began:
+                continue
+            try:
+                if await self._is_level(caller, mirror, request, request.exchange, is_joiner=role == "joiner"):
+                    compared.add(id)
+            except ParlerError as error:
+                if error.code in ("no_such_request", "no_such_room"):
+                    log.warning("the home of room %s lost the request of %s", mirror.state.room, request.agent)
+                    await caller.lapse(mirror.state.room, request)
+                    return
+                log.info("the key exchange of %s is not compared: %s", request.agent, error.code)
+
+    async def _is_level(
+        self, caller: Caller, mirror: Room, request: Request, exchange: Exchange, *, is_joiner: bool
+    ) -> bool:
+        """Tell the room's home the steps of one end again that it lost. Whether it has all that the mirror has."""
+        room, own = mirror.state.room, ("begun", "shown") if is_joiner else ("answered", "confirmed")
+        agent = request.agent if is_joiner else None
+        steps: list[Step] = [step for step in STEPS if step in own and exchange.said(step)]
+        # Before it answered this home has nothing there that could be lost; the answer itself finds out.
+        for number, step in enumerate(steps):
+            noted = await self._step(caller, room, request.id, step, exchange.said(step), agent=agent)
+            if STEPS.index(noted.step) >= STEPS.index(exchange.newest):
+                return True
+            following = steps[number + 1 :]
+            if following and STEPS.index(noted.step) + 1 != STEPS.index(following[0]):
+                # The other end's step before that one is lost as well, and comes first.
+                return False
+        return not steps
 
     # -- the joiner's end ----------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ from parlerd.bounded import Bounded
 from parlerd.connections.calls import coded
 from parlerd.connections.dial import Dialer
 from parlerd.core import topics
+from parlerd.core.approvals import Request
 from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.membership import number_at_home, shifts_of
 from parlerd.core.model import AgentId, HomeId, Label, Millis, RequestId, RoomId
@@ -299,6 +300,10 @@ class Link:
         """The relay lied about a room: what this home has of it ends there."""
         await self.mirrors.contradict(room, what)
 
+    async def lapse(self, room: RoomId, request: Request) -> None:
+        """The relay lost a request that it told of before."""
+        await self.mirrors.lapse(room, request)
+
     async def follow(self, room: RoomId) -> None:
         """Let the link bring what happens in this room, from where its mirror stands. Raises as `call` does."""
         resume = await self.mirrors.resume(room)
@@ -402,6 +407,7 @@ class Link:
             self._backoff.succeeded()
             self.connection = connection
             self.heard_at = self._desk.clock.now()
+            self._exchanges.link_began(self.home)
             try:
                 await self._serve(connection)
             finally:
@@ -572,6 +578,8 @@ class Link:
             self._exchange_if_due(room)
         if item.gone:
             self._ended(room)
+            # Of a room at which an agent of this home only knocks, its knock may be lost there.
+            self._exchange_if_due(room)
         elif not goes_on and room in self._followed:
             self._ended(room)
             connection.begin("link.unwatch", t.UnfollowRoom(room=room))

@@ -24,7 +24,7 @@ from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import topics
-from parlerd.core.approvals import standing_request
+from parlerd.core.approvals import Request, standing_request
 from parlerd.core.errors import Refused
 from parlerd.core.grants import is_opened_by
 from parlerd.core.lifecycle import DELETED, NEW_LOG, OLDER_COPY, owners_of
@@ -572,6 +572,14 @@ class Mirrors:
         mirror = await actor.quiet()
         by = By(mirror.state.owner, mirror.state.owner_principal, "", "", "link")
         await actor.submit(c.Arrive(events=(e.HomeContradicted(what=what),), at=mirror.last_at), by)
+
+    async def lapse(self, room: RoomId, request: Request) -> None:
+        """The other home has a request no more that it told before: the request is over."""
+        actor = await self._mirror(room)
+        mirror = await actor.quiet()
+        by = By(request.agent, request.principal, "", "", "link")
+        ended = e.KnockEnded(request=request.id, agent=request.agent, how="lapsed")
+        await actor.submit(c.Arrive(events=(ended,), at=mirror.last_at), by)
 
     async def is_sound(self, room: RoomId) -> bool:
         """Whether this room goes on to be followed: one of another home never was, whatever the home says here."""

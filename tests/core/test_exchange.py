@@ -174,6 +174,20 @@ def test_each_step_is_taken_by_the_one_whose_step_it_is() -> None:
         room.exchange(BEN, "shown", b"p" * 64, by=OWNER, principal=OWNER.principal)
 
 
+def test_who_began_may_ask_whether_its_exchange_is_there_still() -> None:
+    room = sealed_room()
+    room.begin_exchange(BEN)
+    told = {"by": BEN, "principal": None}
+    for step, text in STEPS:
+        assert room.exchange(BEN, "begun", b"A" * 33, **told).events == ()
+        room.exchange(BEN, step, text)
+    for text, who in ((b"B" * 33, BEN), (b"A" * 33, OWNER)):
+        with refused("statement_refused"):
+            room.exchange(BEN, "begun", text, by=who, principal=None if who is BEN else OWNER.principal)
+    with refused("no_such_request"):
+        room.exchange(BEN, "begun", b"A" * 33, by=STRANGER, principal=None)
+
+
 def test_an_exchange_that_failed_is_no_denial_and_leaves_the_place_to_another() -> None:
     room = sealed_room()
     room.begin_exchange(BEN)

@@ -560,6 +560,49 @@ def test_the_sixth_whom_the_person_would_be_asked_about_waits_until_one_is_decid
     run(main)
 
 
+# -- an older copy of the relay's store --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kept", ["nothing", "begun"])
+def test_both_ends_go_on_or_find_out_where_an_older_copy_of_the_relay_is_put_in_place(
+    tmp_path: Path, kept: str
+) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.ben.serving() as ben:
+            async with meeting.relay.serving():
+                async with meeting.ann.serving() as ann:
+                    meeting.alice, meeting.bob = await ann.agent("alice"), await ben.agent("bob")
+                    meeting.opened = await meeting.alice.open("auth redesign", "Chose PKCE.")
+                copy = meeting.relay.copied()
+                await meeting.bob.join(meeting.opened.session_key)
+                if kept == "begun":
+                    copy = meeting.relay.copied()
+                async with meeting.ann.serving() as ann:
+                    await (await ann.agent("alice")).read()
+                    await settle()
+                    assert (await meeting.bob.join(meeting.opened.session_key)).join_code is not None
+            meeting.relay.store = copy
+            async with meeting.relay.serving(), meeting.ann.serving() as ann:
+                await (await ann.agent("alice")).read()
+                await meeting.bob.refused("message.recv", t.Recv())
+                await trio.sleep(120)
+                person = await ann.person()
+                if kept == "nothing":
+                    # Nobody is asked about a request that the relay has no more, and nothing of it is kept.
+                    assert await person.requests() == []
+                    assert exchanges(meeting.ann, meeting) == exchanges(meeting.ben, meeting) == []
+                    assert (await meeting.bob.refused("message.recv", t.Recv())).code == "no_active_session"
+                waits = await meeting.bob.join(meeting.opened.session_key)
+                assert waits.status == "pending"
+                await person.approve("bob", join_code=waits.join_code)
+                await settle()
+                assert (await meeting.bob.come_in(meeting.opened.session_key)).messages
+                assert tries(meeting) == []
+
+    run(main)
+
+
 # -- a person decides otherwise ----------------------------------------------------------------------------
 
 

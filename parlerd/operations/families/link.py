@@ -556,7 +556,8 @@ class Knocked(Result, frozen=True, kw_only=True):
 
 class ExchangeStep(Params, frozen=True, kw_only=True):
     """A step of a key exchange in a sealed room: `shown` by the attached `agent` that asks to come in, and every other
-    by the link's person, who owns the room. The same again is harmless."""
+    by the link's person, who owns the room. The same again is harmless, and so is the agent's `begun`, which it told
+    with its knock."""
 
     room: Short
     request: Short
@@ -566,9 +567,10 @@ class ExchangeStep(Params, frozen=True, kw_only=True):
 
 
 class ExchangeNoted(Result, frozen=True, kw_only=True):
-    """Whether the agent that asks to come in is attached to a link now, and to whom the next step falls."""
+    """Whether the agent that asks to come in is attached to a link now, and the newest step that was taken."""
 
     is_here: bool = False
+    step: Step = "begun"
 
 
 # -- what an agent does ------------------------------------------------------------------------------------
