@@ -406,7 +406,8 @@ class Gated(Facet[EntriesState]):
             return
         live = self._live(id, entry, gate, now)
         author = self._membership.members.get(entry.by)
-        is_here = author is not None and author.present and self._may_be_heard(entry.by)
+        # Behind a rewind a sealed room does not know of everybody who was put out.
+        is_here = author is not None and author.present and not self._epochs.rewound
         is_over = gate.ended is not None or 0 < gate.open_until <= now or not is_here
         if live.readers and not gate.is_public and not is_over:
             is_for_all = live.is_for_all and not gate.readers
@@ -419,11 +420,6 @@ class Gated(Facet[EntriesState]):
                     yield Follow(e.MessageWithdrawn(id=id))
         if gate.kind == TASK and (current := self._messages.get(id)) is not None:
             yield from self._offer(current, live, now)
-
-    def _may_be_heard(self, author: AgentId) -> bool:
-        """Whether the members of a sealed room would take in what this author says: the record in force holds it, and
-        the room knows who can read."""
-        return not self._lifecycle.sealed or (author in self._epochs.roster and not self._epochs.rewound)
 
     def _are_all(self, entry: Entry, gate: Gate) -> bool:
         """Whether everybody who reads what is shown to everyone who may be shown it can read it. In a sealed room that

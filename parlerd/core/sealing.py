@@ -7,7 +7,8 @@
 
 The outline is what the home goes by where it takes part in the work of a room: that a turn is offered and for how long,
 what became of an offer, until when a task is open, which file is kept. All of it is signed by the author, so the inside
-must say the same: `joined` refuses a message that tells the home one thing and the members another.
+must say the same: `joined` refuses a message that tells the home one thing and the members another. A gated message has
+its gate outside, and nothing else (`check_gate`); it is sealed as any message, and signed as something else.
 
 Not here: the encryption (`identity.sealing`), and the records of who has which secret (`epoch_record`). Above: `room`,
 `identity.sealing`. Below: `words`, `envelope`. Invariant: nothing of an author's own words, nor the time and host of

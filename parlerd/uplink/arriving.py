@@ -13,7 +13,8 @@ Nothing that the other home says is believed that somebody's signature can show:
                        an agent that has no key, by the home's own, within the grant by which that agent is a member.
                        That an action was invoked, the home says itself, and it is taken in as that: unsigned
     who can read it    in a sealed room, by the records of its epochs, which the owner's person signed, each of which
-                       names the one before. A message has to name the record that is in force where it stands
+                       names the one before. A message has to name the record that is in force where it stands or, where
+                       it waited, one before that
     that nothing is    by the public line, which each page and each envelope states, and by each author's threads
     missing            within the messages that this home is shown
     whose a name is    a handle means one agent for good
@@ -86,7 +87,7 @@ from parlerd.core.exchange import STEPS, Exchange, is_form, is_next
 from parlerd.core.gated import EVERYONE
 from parlerd.core.grants import Given, is_one_too_many, may_say, opened_beyond
 from parlerd.core.lifecycle import KEY_COPIED, OLDER_COPY, owners_of
-from parlerd.core.membership import told_seq
+from parlerd.core.membership import told_seq, view_of
 from parlerd.core.messages import GUARD, Thread, audience_key
 from parlerd.core.model import (
     AgentId,
@@ -1051,7 +1052,7 @@ class _Step:
             if after != place:
                 self._leave_out(after)
             return after
-        sealed = sealed_of(message.body)
+        sealed = sealed_of(message.body, envelope)
         if envelope.v != UNSIGNED and (sealed is not None) is not self._is_sealed:
             # Whether a room is sealed stands in its opening, and no home admits the other kind of message there.
             raise _Contradiction("form", number=after.number, agent=agent)
@@ -1169,22 +1170,22 @@ class _Step:
         """Whether an agent of this home may see something that was said while the epoch of this number was in force, as
         far as the mirror can tell."""
         state = self._about._mirror.state
-        if state.history == "full":
+        if state.history == "full" or number > state.epochs.number:
             return True
         member = state.members.get(reader)
-        if member is None or reader not in state.epochs.roster:
-            # It came in with a record of this item.
-            return number > state.epochs.number
+        if member is None:
+            # It came in with a record of this item, unless its coming is told late.
+            return reader in state.epochs.roster
         places = [(each, position) for each, position in state.epochs.turned if each <= number + 1]
         begin = next((position for each, position in places if each == number), None)
         end = next((position for each, position in places if each == number + 1), None)
         if begin is None:
-            # The mirror began later, or the epoch began with this item.
+            # The mirror began later.
             return True
         recap = (state.opening - 1, state.opening)
         return any(
             (end is None or after < end) and (upto is None or upto > begin)
-            for after, upto in member.spans
+            for after, upto in view_of(member).spans
             if (after, upto) != recap
         )
 
@@ -1267,9 +1268,11 @@ def roster_told(told: t.EpochEntry, record: EpochRecord) -> Roster:
     return roster
 
 
-def sealed_of(body: bytes) -> tuple[Envelope, bytes] | None:
-    """What an author sealed in a message that came in these bytes (`envelope.sealed_in`); None where nothing is sealed
-    that can be read as such."""
+def sealed_of(body: bytes, envelope: Envelope | None = None) -> tuple[Envelope, bytes] | None:
+    """What an author sealed in a message that came in these bytes (`envelope.sealed_in`), which were read as this
+    envelope before; None where nothing is sealed that can be read as such."""
+    if envelope is not None and envelope.v != RELEASED:
+        return (envelope, body) if envelope.v == SEALED else None
     try:
         return sealed_in(body) if body else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -1280,16 +1283,16 @@ def read_sealed(message: t.LinkMessage, envelope: Envelope, opener: Opener) -> t
     """A message of a sealed room as a member reads it, and the bytes that are kept of it: both as they came where no
     agent of this home can read it, where its author told the room's home something else than its readers, and where
     nothing of it is sealed."""
-    found = sealed_of(message.body)
+    found = sealed_of(message.body, envelope)
     words = None if found is None else opener.words(*found, AgentId(message.agent))
     if found is None or words is None:
         return envelope, message.body
     try:
-        joined(found[0], words)
+        read = joined(found[0], words)
         kept = opened(message.body, message.signature, words)
-        return decode_envelope(kept), kept
     except Refused:
         return envelope, message.body
+    return (decode_envelope(kept) if envelope.v == RELEASED else read), kept
 
 
 def _named(envelope: Envelope) -> tuple[MessageId, ...]:

@@ -110,7 +110,7 @@ def judge(
             # A version that this program does not check, or somebody whom nothing shows to have been a member.
             continue
         is_signed, is_shown = envelope.v in (SIGNED, SEALED), True
-        sealed = sealed_of(message.body)
+        sealed = sealed_of(message.body, envelope)
         if envelope.v != UNSIGNED and (sealed is not None) is not bool(mirror.lifecycle.sealed):
             raise Contradicted("form")
         if not is_signed and not is_told(message, envelope, mirror.room):

@@ -44,6 +44,8 @@ def test_a_message_is_shown_to_everyone_who_was_in_and_is_in(history: History) -
     [posted] = [header.event for header in room.log if isinstance(header.event, e.MessagePosted)]
     assert posted.visibility is None
     assert room.aggregate.gated.entry(id) is None
+    # The epoch is in use, so that another one begins after some days.
+    assert room.aggregate.state.epochs.used == 1
     room.check(Room, Room.restore)
 
 
@@ -231,6 +233,9 @@ def test_the_oldest_secret_that_is_needed_yet_is_that_of_what_waits() -> None:
     assert [gated.waits_from([who.id]) for who in (OWNER, BEN, CAT)] == [3, 0, 3]
     open_it(room)
     assert gated.waits_from([OWNER.id, CAT.id]) == 0
+    # Whoever was shown it needs that no more.
+    room.gate_sealed(OWNER, f'self == "{room.handle(BEN)}"')
+    assert [gated.waits_from([who.id]) for who in (BEN, CAT)] == [0, 3]
 
 
 # -- all of it ---------------------------------------------------------------------------------------------

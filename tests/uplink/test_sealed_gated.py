@@ -179,6 +179,24 @@ def test_elsewhere_who_comes_later_is_not_shown_it_and_the_others_keep_its_secre
     run(main)
 
 
+@pytest.mark.parametrize("history", ["from-join", "none"])
+def test_who_was_in_when_it_was_written_and_came_back_is_shown_it(tmp_path: Path, history: str) -> None:
+    async def main() -> None:
+        async with met(tmp_path, history) as meeting:
+            await gate(meeting.alice, "mine")
+            await meeting.bob.ask("room.leave", t.LeaveAsMember(room=meeting.opened.room), t.MemberGone)
+            await trio.sleep(60)
+            await meeting.alice.send("while bob was out")
+            assert (await meeting.room_of(meeting.ann)).state.epochs.number == 3
+            await meeting.admit(meeting.bob, "bob")
+            await put(meeting.alice, "open", True)
+            assert (await meeting.bob.read())[-1:] == ["mine"]
+            assert "while bob was out" not in await meeting.bob.read(all=True)
+            assert (await meeting.room_of(meeting.ben)).state.contradicted == ""
+
+    run(main)
+
+
 def test_a_private_message_that_waits_is_for_its_readers(tmp_path: Path) -> None:
     async def main() -> None:
         wires, relay, home = homes_of(tmp_path)
