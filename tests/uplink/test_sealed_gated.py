@@ -30,12 +30,14 @@ from parlerd.core.model import AgentId, MessageId, Position, RoomId, Seq
 from parlerd.core.room import Room
 from parlerd.core.sealing import sealed_part
 from parlerd.engine.audit import Audited, is_signed
+from parlerd.engine.reading import SEALED_AWAY
 from parlerd.identity.receipt_checks import check
 from parlerd.operations import types as t
 from parlerd.store.port import EraseBodies
 from parlerd.uplink.history import Contradicted, judge
 from parlerd.uplink.rosters import Inside as Rosters
 from parlerd.uplink.rosters import Seats, records_of
+from parlerd.uplink.secrets import HomeOpener
 from parlerd.uplink.walking import Pull
 from tests.support.engine import Party, run, settle
 from tests.support.relayed import Home, homes_of
@@ -338,6 +340,27 @@ def test_what_each_of_them_keeps_is_what_was_signed_and_a_change_of_what_was_rea
                     for number, body in enumerate(lies):
                         if fact is not read[0] or number:
                             assert not is_signed(msgspec.structs.replace(fact, body=body), about)
+
+    run(main)
+
+
+def test_what_cannot_be_opened_is_kept_as_it_came_and_shown_as_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            await gate(meeting.alice, "mine", kind="note")
+            monkeypatch.setattr(HomeOpener, "words", lambda *args: None)
+            await put(meeting.alice, "open", True)
+            await settle()
+            page = await meeting.bob.recv()
+            [message] = page.messages
+            assert (str(message.text), message.kind, message.verified) == (SEALED_AWAY, "other", "valid")
+            mirror = await meeting.room_of(meeting.ben)
+            facts = meeting.ben.world.store.whole_facts(mirror.state.room, Position(0), 500)
+            about = Audited.of(mirror.state, facts[0].body)
+            assert facts[-1].header.by.via == "link"
+            assert [fact.header.event for fact in facts if not is_signed(fact, about)] == []
 
     run(main)
 
