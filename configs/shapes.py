@@ -75,20 +75,25 @@ def parts_in_rows(versions: tuple[str, ...], folders: tuple[str, ...], files: tu
                 text="part.state.output",
             ),
         ),
-        # A step starts before the model says anything, so its start proves nothing. A tool proves something in a
-        # message in which a step started: what a person runs with `!`, or by a command, is written as a tool of an
-        # assistant as well.
+        # A step starts when an answer of the model begins, so what stands in a message before one proves nothing: Kilo
+        # writes words of its own there while it gets ready to ask, and takes them out again; and what a person runs
+        # with `!`, or by a command, is written as a tool of an assistant. A text that counts has come to its end.
         openings=(Opening(name="step", has=(Test("part.type", ("step-start",)),), id="of"),),
         replies=(
             Reply(
-                name="part of another message",
-                has=(Test("message.role", ("assistant",)), Test("part.type", ("text", "reasoning", "step-finish"))),
+                name="text of another message",
+                has=(
+                    Test("message.role", ("assistant",)),
+                    Test("part.type", ("text", "reasoning")),
+                    Test("part.time.end"),
+                ),
                 lacks=(Test("message.error"), Test("message.summary", (True,))),
                 differs="of",
+                opened="of",
             ),
             Reply(
-                name="tool of another message",
-                has=(Test("message.role", ("assistant",)), Test("part.type", ("tool",))),
+                name="part of another message",
+                has=(Test("message.role", ("assistant",)), Test("part.type", ("tool", "step-finish"))),
                 lacks=(Test("message.error"), Test("message.summary", (True,))),
                 differs="of",
                 opened="of",
@@ -115,7 +120,7 @@ def parts_in_rows(versions: tuple[str, ...], folders: tuple[str, ...], files: tu
                 verdict="summarised",
                 reason="compacted",
                 since="part.tail_start_id",
-                passed="of",
+                at="of",
             ),
             Ending(
                 name="aborted message",

@@ -39,7 +39,8 @@ _RECORD = Record(
             verdict="summarised",
             reason="compacted",
             upto="data.compactionAttemptId",
-            passed="data.compactionAttemptId",
+            at="data.compactionAttemptId",
+            read=True,
         ),
         # The request that holds the result may have been sent before, and its reply comes afterwards all the same.
         Ending(
@@ -48,7 +49,8 @@ _RECORD = Record(
             verdict="unknown",
             reason="compacting",
             upto="data.compactionAttemptId",
-            passed="data.compactionAttemptId",
+            at="data.compactionAttemptId",
+            read=True,
         ),
         Ending(
             name="abort", has=(Test("type", ("abort",)),), verdict="not_shown", reason="cancelled", then="stays"

@@ -61,7 +61,7 @@ _RECORD = Record(
             verdict="summarised",
             reason="compacted",
             upto="anchorMessage.id",
-            passed="id",
+            at="id",
         ),
     ),
     harmless=(

@@ -97,7 +97,9 @@ class Judge:
         """The parent of each entry that was read, by id."""
         self._calling: Bounded[Scalar, Scalar] = Bounded(MAX_LINKS)
         """The id of the reply that made a call, by the id of the call."""
-        self._passing = tuple(ending.passed for ending in record.endings if ending.passed)
+        self._naming = tuple(ending.at for ending in record.endings if ending.at)
+        self._named: Bounded[Scalar, None] = Bounded(MAX_LINKS)
+        """The ids that a compaction may name, of all entries that were read."""
 
     @property
     def is_waiting(self) -> bool:
@@ -132,6 +134,8 @@ class Judge:
     def entry(self, entry: Any, answers: Sequence[Answer]) -> list[Found]:
         """An entry of the record, decoded."""
         self._note_links(entry)
+        for id in self._names_in(entry).values():
+            self._named[id] = None
         taken = self._take_results(entry, answers)
         found: list[Found] = []
         for answer in [answer for answer in self._standing if answer not in taken]:
@@ -186,7 +190,7 @@ class Judge:
             calling=None if call is None else self._calling.get(call),
             opened=Bounded(MAX_LINKS),
             passed=Bounded(MAX_LINKS),
-            own={path: id for path in self._passing if (id := _id(entry, path)) is not None},
+            own=self._names_in(entry),
         )
         self._pass(standing, entry)
         return standing
@@ -220,9 +224,12 @@ class Judge:
         return self._ended(answer, "unknown", "unrecognised", standing.name)
 
     def _pass(self, standing: _Standing, entry: Any) -> None:
-        for path in self._passing:
-            if (id := _id(entry, path)) is not None:
-                standing.passed[id] = None
+        for id in self._names_in(entry).values():
+            standing.passed[id] = None
+
+    def _names_in(self, entry: Any) -> dict[Path, Scalar]:
+        """The ids of an entry by which a compaction may name it."""
+        return {path: id for path in self._naming if (id := _id(entry, path)) is not None}
 
     def _is_spared(self, standing: _Standing, ending: Ending, entry: Any) -> bool:
         """Whether the result stays in the conversation all the same."""
@@ -230,10 +237,13 @@ class Judge:
             if self._record.chain is not None and (id := _id(entry, self._record.chain.id)) is not None:
                 standing.ids |= {id}
             return True
-        named = _id(entry, ending.upto or ending.since)
-        if named is None or len(standing.passed) == MAX_LINKS:
+        first, mine = _id(entry, ending.since), standing.own.get(ending.at)
+        if isinstance(first, str) and isinstance(mine, str) and first <= mine:
+            return True
+        last = _id(entry, ending.upto)
+        if last is None or last in standing.passed or len(standing.passed) == MAX_LINKS:
             return False
-        return named not in standing.passed or (bool(ending.since) and named == standing.own.get(ending.passed))
+        return last in self._named or not ending.read
 
     def _ends(self, answer: Answer, standing: _Standing, ending: Ending) -> list[Found]:
         match ending.then:

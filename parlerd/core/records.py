@@ -118,7 +118,8 @@ class Ending(Kind, frozen=True, kw_only=True):
     A compaction may spare results. `kept` leads to the ids of the entries that the host keeps as they are, where it
     makes the conversation go on from the entry of the compaction. A summary that takes time, or leaves the end of a
     conversation alone, names an entry: `upto` leads to the id of the last one that is gone, `since` to that of the
-    first one that is kept, and `passed` leads to these ids in the entries themselves.
+    first one that is kept, and `at` leads to these ids in the entries themselves. What came after the last one that is
+    gone is kept, with `read` only where that one was read; with `since`, ids have to grow, as those of `Rows` do.
     """
 
     verdict: Literal["summarised", "not_shown", "unknown"]
@@ -127,7 +128,8 @@ class Ending(Kind, frozen=True, kw_only=True):
     kept: Path = ""
     upto: Path = ""
     since: Path = ""
-    passed: Path = ""
+    at: Path = ""
+    read: bool = False
 
 
 class Chain(msgspec.Struct, frozen=True, kw_only=True):
@@ -287,7 +289,8 @@ def check(record: Record) -> None:
         raise ValueError("nothing says which release of the host wrote the record")
     for ending in record.endings:
         names = bool(ending.upto) + bool(ending.since)
-        if names != bool(ending.passed) or (ending.kept and record.chain is None):
+        # Without a chain, what stands before a result is read only where it is looked for.
+        if names != bool(ending.at) or ((ending.kept or ending.read) and record.chain is None):
             raise ValueError(f"{ending.name}: nothing says what it spares")
         if ending.then != "over" and ending.verdict != "not_shown":
             raise ValueError(f"{ending.name}: it says nothing that a later reply could disprove")
@@ -310,7 +313,7 @@ def _paths(record: Record) -> Iterator[Path]:
     for result in record.results:
         yield from (result.each, result.call, result.text)
     for ending in record.endings:
-        yield from (ending.kept, ending.upto, ending.since, ending.passed)
+        yield from (ending.kept, ending.upto, ending.since, ending.at)
     for reply in record.replies:
         yield from (reply.opened, reply.differs, reply.at_least)
     if record.chain is not None:

@@ -285,6 +285,25 @@ def test_what_cline_compacts_is_proved_only_where_it_keeps_it(kept: bool, said: 
 
 
 @pytest.mark.parametrize("host", ["opencode", "kilo"])
+def test_words_of_the_host_itself_are_no_reply_although_they_stand_in_a_message_of_the_assistant(host: str) -> None:
+    """Kilo writes that it gets ready, before it asks, and takes it out again."""
+    _, _, record = parts(f"{host}-plain")
+    entries = sample(f"{host}-plain")
+    at = first_with_text(record, entries)
+    message = {"session": entries[at]["session"], "of": "zz-1", "message": {"role": "assistant", "parentID": "id-0"}}
+    times = {"start": 1, "end": 2}
+    words = {**message, "id": "zz-2", "part": {"type": "text", "text": "Initializing", "time": times}}
+    step = {**message, "id": "zz-3", "part": {"type": "step-start"}}
+    begun = {**message, "id": "zz-4", "part": {"type": "text", "text": "words", "time": {"start": 1}}}
+    said = {**message, "id": "zz-4", "part": {"type": "text", "text": "words", "time": times}}
+    for proofless in ([words], [words, step], [step], [step, begun]):
+        assert judged(record, [*entries[: at + 1], *proofless]) is None
+    found = judged(record, [*entries[: at + 1], step, said])
+    assert found is not None
+    assert found.verdict == "shown"
+
+
+@pytest.mark.parametrize("host", ["opencode", "kilo"])
 def test_a_command_that_a_person_runs_is_no_reply_although_it_is_written_as_a_tool_of_an_assistant(host: str) -> None:
     _, _, record = parts(f"{host}-plain")
     entries = sample(f"{host}-plain")

@@ -433,7 +433,7 @@ class TestCompactions:
                 verdict="summarised",
                 reason="compacted",
                 upto="last",
-                passed="id",
+                at="id",
             ),
         ),
     )
@@ -462,31 +462,23 @@ class TestCompactions:
     @pytest.mark.parametrize(
         ("order", "said"),
         [
-            # The first that is kept came before the result, or holds it, or came after it.
-            ("SAF", "shown"),
-            ("SAsF", "shown"),
-            ("AF", "shown"),
-            ("Rf", "shown"),
-            ("Rrf", "shown"),
-            ("RsSF", "summarised"),
-            ("ASF", "summarised"),
-            ("Ac", "summarised"),
+            # The first that is kept came before the result, read or not, or with it, or after it, or after all of this.
+            ("1A1", "shown"),
+            ("A1", "shown"),
+            ("A2", "shown"),
+            ("A=2", "shown"),
+            ("A>3", "summarised"),
+            ("A>4", "summarised"),
+            ("A0", "summarised"),
         ],
     )
     def test_what_came_with_or_after_the_first_that_a_compaction_keeps_is_kept(self, order: str, said: str) -> None:
-        (compaction,) = self.UPTO.endings
-        since = msgspec.structs.replace(compaction, upto="", since="first")
-        letters = {
-            "A": {**RESULT, "id": "a"},
-            "R": {**RESULT, "id": "r"},
-            "r": {"type": "noise", "id": "r"},
-            "S": {"type": "noise", "id": "s"},
-            "s": {"type": "noise", "id": "other"},
-            "F": {"type": "compact", "first": "s"},
-            "f": {"type": "compact", "first": "r"},
-            "c": {"type": "compact"},
-        }
-        found = verdicts(changed(endings=(since,)), [*(letters[letter] for letter in order), REPLY])
+        since = msgspec.structs.replace(self.UPTO.endings[0], upto="", since="first")
+        letters = {"A": {**RESULT, "id": "m2"}, "=": {"type": "noise", "id": "m2"}, ">": {"type": "noise", "id": "m3"}}
+        before, compacts = order[:-1], order[-1]
+        entries = [letters.get(letter, {"type": "noise", "id": f"m{letter}"}) for letter in before]
+        compaction = {"type": "compact", "id": "m3"} | ({"first": f"m{compacts}"} if compacts != "0" else {})
+        found = verdicts(changed(endings=(since,)), [*entries, compaction, REPLY])
         assert found == (both("shown", "reply") if said == "shown" else both("summarised", "compacted"))
 
     @pytest.mark.parametrize(
@@ -514,6 +506,21 @@ class TestCompactions:
             "c": {"type": "compact"},
         }
         found = verdicts(self.UPTO, [*(letters[letter] for letter in order), REPLY])
+        assert found == (both("shown", "reply") if said == "shown" else both("summarised", "compacted"))
+
+    @pytest.mark.parametrize(
+        ("order", "said"), [("SAC", "shown"), ("SnAC", "shown"), ("AC", "summarised"), ("ASC", "summarised")]
+    )
+    def test_what_a_compaction_names_may_have_to_be_read(self, order: str, said: str) -> None:
+        letters = {
+            "A": {**RESULT, "id": "r"},
+            "S": {"type": "noise", "id": "s"},
+            "n": {"type": "noise"},
+            "C": {"type": "compact", "last": "s"},
+        }
+        read = msgspec.structs.replace(self.UPTO.endings[0], read=True)
+        record = changed(endings=(read,), chain=Chain(id="id", parent="up"))
+        found = verdicts(record, [*(letters[letter] for letter in order), {**REPLY, "up": "r"}])
         assert found == (both("shown", "reply") if said == "shown" else both("summarised", "compacted"))
 
     def test_the_result_itself_may_be_the_last_that_is_taken_out(self) -> None:

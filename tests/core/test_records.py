@@ -142,9 +142,10 @@ def _compaction(**changes: Any) -> Ending:
         {"replies": (Reply(name="r", has=(), at_least="n"),)},
         {"endings": (_compaction(upto="id"),)},
         {"endings": (_compaction(since="id"),)},
-        {"endings": (_compaction(upto="id", since="id", passed="id"),)},
-        {"endings": (_compaction(passed="id"),)},
+        {"endings": (_compaction(upto="id", since="id", at="id"),)},
+        {"endings": (_compaction(at="id"),)},
         {"endings": (_compaction(kept="ids[]"),)},
+        {"endings": (_compaction(upto="id", at="id", read=True),)},
         {"endings": (_compaction(then="stays"),)},
         {"endings": (_compaction(then="returns"),)},
     ],
@@ -173,9 +174,9 @@ def test_every_path_of_a_description_is_checked() -> None:
     chained = msgspec.structs.replace(SMALL, chain=Chain(id="id", parent="up"))
     for paths in (
         {"kept": bad},
-        {"upto": bad, "passed": "id"},
-        {"since": bad, "passed": "id"},
-        {"upto": "id", "passed": bad},
+        {"upto": bad, "at": "id"},
+        {"since": bad, "at": "id"},
+        {"upto": "id", "at": bad},
     ):
         with pytest.raises(ValueError, match="no path"):
             check(msgspec.structs.replace(chained, endings=(_compaction(**paths),)))

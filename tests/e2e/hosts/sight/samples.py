@@ -66,11 +66,17 @@ class Redactor:
         self._kept = frozenset(_words(host.sight))
         self._roots = frozenset(_roots(host.sight))
         self._ids: dict[str, str] = {}
+        self._grow = host.sight.form == "rows"
 
     def sample(self, found: Sequence[Any]) -> list[Any]:
         """The entries from the call that brought the message on, redacted; none where the message is in no entry."""
         at = next((index for index, entry in enumerate(found) if self._holds(entry)), None)
-        return [] if at is None else [self._entry(entry) for entry in found[max(at - 3, 0) :]]
+        if at is None:
+            return []
+        if self._grow:
+            for id in sorted({each for entry in found for each in _ids(entry)}):
+                self._ids[id] = f"id-{len(self._ids):03}"
+        return [self._entry(entry) for entry in found[max(at - 3, 0) :]]
 
     def _entry(self, entry: Any) -> Any:
         return {
@@ -105,6 +111,17 @@ class Redactor:
         return self._sent in json.dumps(value) or (isinstance(value, str) and self._sent in value)
 
 
+def _ids(value: Any, key: str = "") -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, each in value.items():
+            yield from _ids(each, name)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _ids(each, key)
+    elif isinstance(value, str) and value and _ID.match(key):
+        yield value
+
+
 def _kinds(record: Record) -> Iterator[Kind]:
     for kinds in (record.calls, record.openings, record.results, record.replies, record.endings, record.harmless):
         yield from kinds
@@ -123,7 +140,7 @@ def _roots(record: Record) -> Iterator[str]:
     paths += [path for call in record.calls for path in (call.calls, call.id)]
     paths += [path for result in record.results for path in (result.each, result.call, result.text)]
     paths += [path for reply in record.replies for path in (reply.opened, reply.differs, reply.at_least)]
-    paths += [path for ending in record.endings for path in (ending.kept, ending.upto, ending.since, ending.passed)]
+    paths += [path for ending in record.endings for path in (ending.kept, ending.upto, ending.since, ending.at)]
     paths += [record.version, record.result_at, *record.conversation]
     for path in paths:
         yield from re.findall(r"[^.\[\]=]+", path)
