@@ -134,8 +134,6 @@ class Judge:
     def entry(self, entry: Any, answers: Sequence[Answer]) -> list[Found]:
         """An entry of the record, decoded."""
         self._note_links(entry)
-        for id in self._names_in(entry).values():
-            self._named[id] = None
         taken = self._take_results(entry, answers)
         found: list[Found] = []
         for answer in [answer for answer in self._standing if answer not in taken]:
@@ -143,6 +141,8 @@ class Judge:
                 del self._standing[answer]
                 continue
             found += self._follow(answer, self._standing[answer], entry)
+        for id in self._names_in(entry).values():
+            self._named[id] = None
         return found
 
     # -- results -----------------------------------------------------------------------------------------------

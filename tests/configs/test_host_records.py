@@ -240,6 +240,11 @@ def test_copilot_compacts_beside_its_turn(changes: dict[str, Any], said: tuple[s
     found = judged(record, early)
     assert found is not None
     assert (found.verdict, found.reason) == ("shown", "reply")
+    # Where nobody read that the summary was begun, nobody knows what came since.
+    after = {**entries[start + 1], "parentId": entries[start]["parentId"]}
+    found = judged(record, [*entries[:start], ended, after, *entries[start + 2 : done]])
+    assert found is not None
+    assert (found.verdict, found.reason) == said
 
 
 @pytest.mark.parametrize(
