@@ -16,7 +16,8 @@ A batch keeps its commands until it is answered. What becomes of it when its com
                      room is folded again and the commands are decided again, once; their callers hear nothing of it
     store_unknown    the log tells: the chain digest at the batch's end is there, or it is not; while the log cannot be
                      read, it is asked again, and only then is every caller told that nobody knows. A commit that
-                     happens after that is found by whoever asks again, or by the next one that appends
+                     happens after that is found by whoever asks again, by the next one that appends or looks at
+                     the room, and once `LATE_S` went by by the room's task, which looks once then
     anything else    it did not happen: every caller gets the error, and a retry with the same key is safe
 
 Refusals are answered with their batch too, because they rest on what the batch decided before them.
@@ -35,6 +36,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, repeat
+from math import inf
 from typing import Final, Generic, NamedTuple, TypeVar
 
 import trio
@@ -65,6 +67,9 @@ SNAPSHOT_EVERY: Final = 5_000
 KNOWN_WITHIN_S: Final = 12.0
 """How long a batch whose answer was lost waits to be known while the log cannot be read. A server that starts anew
 after a crash takes some seconds."""
+LATE_S: Final = 60.0
+"""For how long a commit of which the log shows nothing may still come to be stored: a server ends each statement, and
+notices that a client is gone, within ten seconds, and a commit waits for a standby."""
 _LOOK_AGAIN_S: Final = (0.1, 0.2, 0.5, 1.0)
 """Between two looks whether such a batch happened; the last one again and again."""
 _MISSED_PAGE: Final = 1_000
@@ -155,6 +160,9 @@ class RoomActor(Generic[A]):
         asks hears. It keeps no snapshot then."""
         self._ended = trio.Event()
         """Set when the room's task ended."""
+        self._doubt_until = 0.0
+        """Until when, on the loop's clock, a batch may come to be stored of which the log showed nothing; 0 where there
+        is none."""
         self._snapshot_at = aggregate.position
         """The position of the newest snapshot that was asked for."""
         self._armed: set[Armed] = set()
@@ -200,7 +208,12 @@ class RoomActor(Generic[A]):
     async def quiet(self) -> A:
         """The aggregate when nothing of it is ahead of the store: what a read may show. Raises `StoreError`."""
         self.used_at = trio.current_time()
-        while self._batch is not None:
+        is_sure = not self._doubt_until
+        while self._batch is not None or not is_sure:
+            if self._batch is None:
+                is_sure = True
+                await self._look_for_late()
+                continue
             self._readers += 1
             try:
                 await self._free.wait()
@@ -243,7 +256,11 @@ class RoomActor(Generic[A]):
     async def take_in(self) -> None:
         """Take in what other processes stored in this room: all that was there when this was called, unless the room
         was busy again at once, which finds it out by itself. Raises `StoreError`."""
-        at = (await self.quiet()).position
+        await self.quiet()
+        await self._take_in_missed()
+
+    async def _take_in_missed(self) -> None:
+        at = self.aggregate.position
         missed = await self._context.driver.read(
             lambda store: [
                 (header, store.body(self.room, header.position) if self.aggregate.reads_body(header) else None)
@@ -389,7 +406,10 @@ class RoomActor(Generic[A]):
             elif self._closing and self.idle:
                 break
             else:
-                await self._wake.wait()
+                with trio.move_on_at(self._doubt_until or inf):
+                    await self._wake.wait()
+                if self._doubt_until and trio.current_time() >= self._doubt_until:
+                    await self._look_for_late()
         if self.aggregate.position > self._snapshot_at and not (self.dead or self._given_up):
             with trio.CancelScope(shield=True):
                 await self._snapshot()
@@ -405,6 +425,7 @@ class RoomActor(Generic[A]):
             if happened:
                 self._stored(batch, outcome)
                 return
+            self._doubt_until = trio.current_time() + LATE_S
             if happened is False:
                 error = StoreError("store_failed")
         decided_over = Position(self.aggregate.position - len(batch.facts))
@@ -441,6 +462,20 @@ class RoomActor(Generic[A]):
             self._begin(Batch(failed, again=True))
         else:
             self._conclude(Batch(failed + untried))
+
+    async def _look_for_late(self) -> None:
+        """Take in what was stored of a batch after the log was asked about it. The look behind the time for which that
+        may be so is the last one."""
+        is_last = trio.current_time() >= self._doubt_until
+        try:
+            if self._batch is None and not self.dead:
+                await self._take_in_missed()
+        except ParlerError as unread:
+            log.warning("room %s: whether it was stored late is not known: %s", self.room, unread.code)
+            is_last = False
+            self._doubt_until = max(self._doubt_until, trio.current_time() + LATE_S)
+        if is_last:
+            self._doubt_until = 0.0
 
     async def _has_happened(self, outcome: JobOutcome) -> bool | None:
         """Whether the log holds what a batch appended whose answer was lost; None where the log could not be read for

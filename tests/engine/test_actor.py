@@ -14,10 +14,11 @@ import trio
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.errors import ParlerError, Refused, StoreError
+from parlerd.core.events import Header
 from parlerd.core.model import AgentId, By, KeyId, Position, RoomId
 from parlerd.core.room import Room
 from parlerd.engine import actor as actor_module
-from parlerd.engine.actor import KNOWN_WITHIN_S, ActorParts, RoomActor
+from parlerd.engine.actor import KNOWN_WITHIN_S, LATE_S, ActorParts, RoomActor
 from parlerd.engine.authors import Admission, LocalAuthor
 from parlerd.engine.rooms import fold
 from parlerd.identity.signatures import Domain
@@ -778,6 +779,54 @@ def test_when_a_commits_answer_is_lost_the_log_tells_and_nothing_is_done_twice(h
             assert page == ["one"]
             assert await everything(bob) == [*before, "one"]
             assert await memory_equals_store(served)
+
+    run(main)
+
+
+@pytest.mark.parametrize("looks", [True, False])
+def test_a_commit_that_happens_after_the_log_was_asked_is_found_by_who_looks_and_else_by_the_room(
+    looks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(store=store, driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            before = await everything(bob)
+            page: list[str] = []
+            came: list[float] = []
+
+            async def wait() -> None:
+                page.extend(texts(await bob.recv(wait=3 * LATE_S)))
+                came.append(trio.current_time())
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait)
+                await settle()
+                store.lose_next_answer(happened=False)
+                assert await errors(partial(alice.send, "one", idempotency_key="k1")) == ["store_failed"]
+                asked_at = trio.current_time()
+                await trio.sleep(5)
+                store.happen_late()
+                if looks:
+                    # Nobody asks about that message, and nobody writes anything.
+                    await alice.whoami()
+                    await alice.roster()
+            assert page == ["one"]
+            assert came[0] - asked_at < (10 if looks else LATE_S + 5)
+            assert await memory_equals_store(served)
+            assert await everything(bob) == [*before, "one"]
+            # Behind the last look nothing is looked for any more.
+            await trio.sleep(2 * LATE_S)
+            looked, facts = list[Position](), store.facts
+
+            def counted(room: RoomId, after: Position, limit: int) -> list[Header]:
+                looked.append(after)
+                return facts(room, after, limit)
+
+            monkeypatch.setattr(store, "facts", counted)
+            await alice.roster()
+            await trio.sleep(2 * LATE_S)
+            assert looked == []
 
     run(main)
 

@@ -25,6 +25,7 @@ class FaultyStore(MemoryStore):
         self._failing: dict[int, str] = {}
         self._stale = 0
         self._lost_answers: list[bool] = []
+        self._late: Sequence[Sequence[Write]] = ()
         self.unreadable: str | None = None
         """While set, reading a log raises `StoreError` with this code."""
 
@@ -45,10 +46,16 @@ class FaultyStore(MemoryStore):
         """The next call of `transact` answers `store_unknown`, whether or not it `happened`."""
         self._lost_answers.append(happened)
 
+    def happen_late(self) -> None:
+        """What was lost last and had not happened is stored now: the server had it, and came to it later."""
+        jobs, self._late = self._late, ()
+        assert not any(outcome.error for outcome in super().transact(jobs))
+
     def transact(self, jobs: Sequence[Sequence[Write]]) -> list[JobOutcome]:
         if self._lost_answers:
             happened = self._lost_answers.pop(0)
             outcomes = super().transact(jobs) if happened else self._rehearse(jobs)
+            self._late = () if happened else jobs
             return [
                 outcome if outcome.error else JobOutcome(StoreError("store_unknown"), outcome.heads)
                 for outcome in outcomes
