@@ -29,6 +29,7 @@ from parlerd.core.gated import decode_signed, released
 from parlerd.core.model import AgentId, MessageId, Position, RoomId, Seq
 from parlerd.core.room import Room
 from parlerd.core.sealing import sealed_part
+from parlerd.engine import gating
 from parlerd.engine.audit import Audited, is_signed
 from parlerd.engine.reading import SEALED_AWAY
 from parlerd.identity.receipt_checks import check
@@ -69,6 +70,14 @@ async def has_secrets(home: Home, meeting: Meeting) -> list[int]:
     return sorted(row.number for row in await home.uplinks._desk.library.epoch_secrets(RoomId(meeting.opened.room)))
 
 
+def forget_words(home: Home, meeting: Meeting) -> None:
+    """Let all words of the room go that a machine has so far."""
+    store, room = home.world.store, RoomId(meeting.opened.room)
+    positions = [position for position, _ in store.oldest_bodies(room, Position(0), 100)]
+    (outcome,) = store.transact([[EraseBodies(room, positions)]])
+    assert outcome.error is None
+
+
 async def come_in(meeting: Meeting, who: Party, name: str) -> None:
     waits = await who.join(meeting.opened.session_key)
     await (await meeting.ann_served.person()).approve(name, join_code=waits.join_code)
@@ -106,6 +115,10 @@ def test_a_message_that_waits_is_read_when_it_is_shown_and_the_relay_reads_nothi
             kept = everything(meeting.relay.store)
             for word in ("marlin", "swordfish", "code-word"):
                 assert not any(each in kept for each in spelled(word)), word
+            # Nor is a guess of the key confirmed by the id that follows from it.
+            room = await meeting.room_of(meeting.ben)
+            bob = next(agent for agent in room.state.members if agent != room.state.owner)
+            assert sent.id != gating._id_of(room.state.room, bob, "swordfish")
             # The condition is what the relay goes by.
             assert any(each in kept for each in spelled("_shared.open"))
             reply = await meeting.alice.send("seen", reply_to=sent.id)
@@ -161,11 +174,7 @@ def test_elsewhere_who_comes_later_is_not_shown_it_and_the_others_keep_its_secre
         async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
             await meeting.open(ann, ben, history)
             # No word of the first epoch is on Ann's machine.
-            store, room = meeting.ann.world.store, RoomId(meeting.opened.room)
-            (outcome,) = store.transact(
-                [[EraseBodies(room, [at for at, _ in store.oldest_bodies(room, Position(0), 9)])]]
-            )
-            assert outcome.error is None
+            forget_words(meeting.ann, meeting)
             await gate(meeting.alice, "written before bob came")
             await come_in(meeting, meeting.bob, "bob")
             await settle()
@@ -177,6 +186,25 @@ def test_elsewhere_who_comes_later_is_not_shown_it_and_the_others_keep_its_secre
             # The relay says that nothing waits any more, and the words that were shown are here in clear.
             await settle()
             assert await has_secrets(meeting.ann, meeting) == [2]
+
+    run(main)
+
+
+def test_a_secret_is_kept_until_all_is_told_that_a_machine_missed(tmp_path: Path) -> None:
+    """The record comes before the home says that something waits that was sealed before it."""
+
+    async def main() -> None:
+        async with met(tmp_path, "from-join") as meeting:
+            await settle()
+            forget_words(meeting.ben, meeting)
+            meeting.wires.cut_off("ben")
+            await gate(meeting.alice, "written while ben was away")
+            await turn(meeting)
+            meeting.wires.bring_back("ben")
+            await trio.sleep(120)
+            assert (await meeting.room_of(meeting.ben)).state.epochs.number == 3
+            await put(meeting.alice, "open", True)
+            assert await meeting.bob.read(wait=60) == ["written while ben was away"]
 
     run(main)
 
