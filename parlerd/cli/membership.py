@@ -27,7 +27,9 @@ def _invite_arguments(parser: Parser) -> None:
     where.add_argument(
         "--group", default="", type=unicode_text, metavar="NAME", help="a channel; its first code opens it"
     )
-    where.add_argument("--service", default="", type=unicode_text, metavar="NAME", help="a queue, for another's worker")
+    where.add_argument(
+        "--service", default="", type=unicode_text, metavar="NAME", help="a queue, for another's worker or requester"
+    )
     where.add_argument(
         "--room", metavar="ROOM", help="a room that you own (with none of these: one agent, to talk directly)"
     )
@@ -63,6 +65,11 @@ def _invite_arguments(parser: Parser) -> None:
         action="store_true",
         help="let the relay that a new channel opens on read it (default: the relay cannot)",
     )
+    parser.add_argument(
+        "--requester",
+        action="store_true",
+        help="with --service: for one who only asks for work, and reads nothing but what is for it",
+    )
     parser.add_argument("--key", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
 
 
@@ -76,6 +83,7 @@ def _invite(ctx: Context, args: Namespace) -> int:
         max_uses=args.max_uses,
         home=args.at,
         clear=args.clear,
+        requester=args.requester,
         idempotency_key=args.key or new_key(),
     )
     invited = ctx.call_again("room.invite", params, t.Invited)

@@ -338,7 +338,7 @@ def _verify(ctx: Context, args: Namespace) -> int:
         (
             (reader.name, "name"),
             reader.fingerprint,
-            "owner" if reader.owner else "member",
+            "owner" if reader.owner else "only asks" if reader.requester else "member",
             reader.id if args.wide else "",
             reader.principal if args.wide else "",
         )

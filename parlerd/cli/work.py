@@ -14,6 +14,7 @@ from parlerd.cli.messages import given_text, say_warning
 from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser, UsageError, seconds, unicode_text, whole
 from parlerd.cli.render import counted, show_messages, to_the_second
+from parlerd.cli.session import CLEAR, SEALED
 from parlerd.core.model import DEFAULT_LEASE_MS, MAX_LEASE_MS, MIN_LEASE_MS
 from parlerd.operations import types as t
 
@@ -67,11 +68,16 @@ def _serve_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--watch", action="store_true", help="stay, claim one task after another, and hold each until it is ended"
     )
+    parser.add_argument(
+        "--clear",
+        action="store_true",
+        help="let the relay that a new queue opens on read it (default: the relay cannot)",
+    )
     _lease_argument(parser)
 
 
 def _serve(ctx: Context, args: Namespace) -> int:
-    served = ctx.call_again("queue.serve", t.Serve(service=args.name), t.Served)
+    served = ctx.call_again("queue.serve", t.Serve(service=args.name, clear=args.clear), t.Served)
     if args.watch:
         return _work(ctx, args, served)
     if ctx.out.json:
@@ -80,6 +86,8 @@ def _serve(ctx: Context, args: Namespace) -> int:
     where: Span = (f"'{served.name}'", "name")
     if served.opened:
         ctx.out.say(("The queue ", "good"), where, " is open, and you are its first worker.")
+        if served.sealed or args.clear:
+            ctx.out.say(SEALED if served.sealed else CLEAR)
     elif served.status == "already_serving":
         ctx.out.say("You are a worker of ", where, " already.")
     else:

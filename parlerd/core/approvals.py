@@ -9,7 +9,8 @@ A gated key only lets an agent ask; the person decides. The rules:
               so, such an agent asks, and the person decides about it as about a knock.
     repeats   An agent that knocks again hears how its request stands, also when the key has died since.
     sealed    At a sealed room whoever asks exchanges keys with the owner's home first (`exchange`). No key lets
-              anybody in by itself there: the owner's home decides about each.
+              anybody in by itself there: the owner's home decides about each. Into a queue that home brings the agents
+              of its own person with a record, and without an exchange.
               Who only knows the route of a key begins an exchange as well, so the exchanges that are not proved have
               a bound of their own, and one that has shown nothing makes place for a newer one of another person.
     taken back  An agent may take its request back while nobody decided about it, and knock again.
@@ -106,6 +107,8 @@ class KeyState(msgspec.Struct):
     revoked: bool = False
     position: int = 0
     """Where the fact stands that minted it."""
+    requester: bool = False
+    """Whether it lets in who only asks a queue for work."""
 
     @property
     def uses(self) -> int:
@@ -319,6 +322,7 @@ def terms_of(room: LifecycleState, key: KeyState | e.KeyMinted) -> KeyTerms:
         expires_at=key.expires_at,
         max_uses=key.max_uses,
         preapproved=key.preapproved,
+        requester=key.requester or msgspec.UNSET,
         nonce=b"",
     )
 
@@ -431,6 +435,8 @@ class Approvals(Facet[ApprovalsState]):
                 raise Refused("room_closed")
             return Decision(answer=request.state)
         key = usable_key(keys, command.key_id, by.actor, command.wall or now)
+        if key.requester:
+            command = msgspec.structs.replace(command, role=membership.REQUESTER)
         if is_denied(requests, key.id, by, self._lifecycle.owner_principal):
             return Decision(answer="denied")
         if request is not None and request.state == "pending":
@@ -445,9 +451,10 @@ class Approvals(Facet[ApprovalsState]):
         self._require_space()
         _require_knocks(requests, key.id, by.principal)
         barred = membership.is_barred(self._membership.members, by.actor, by.principal, self._lifecycle.owner_principal)
+        is_own = not (key.gated or barred) and self._is_own(command, by)
         # Nobody has to show a secret whom the owner's person named by its key.
         is_named = by.actor in opened_for(self._lifecycle, (key,))
-        if self._lifecycle.sealed and not is_named:
+        if self._lifecycle.sealed and not is_named and not is_own:
             return self._begin_exchange(command, key, by, name, now, ids, told, stale)
         if self._lifecycle.sealed and barred:
             return Decision(answer="denied")
@@ -464,6 +471,8 @@ class Approvals(Facet[ApprovalsState]):
             host=host,
             at=command.wall or now,
         )
+        if self._lifecycle.sealed and is_own:
+            return self._let_in_own(command, key, by, name, expected, told)
         if (not key.gated or by.actor in key.preapproved) and not barred:
             joined = membership.joining(
                 self._membership.members,
@@ -496,6 +505,49 @@ class Approvals(Facet[ApprovalsState]):
             role=command.role,
         )
         return self._knocked_with(key, event, knock, told, command.sealing_key, answer="pending")
+
+    def _is_own(self, command: c.Knock, by: By) -> bool:
+        """Whether somebody comes into a sealed queue whom its owner's machine lets in by itself, without a key
+        exchange: an agent of the owner's person, by a record that this person signed."""
+        room = self._lifecycle
+        is_asked = command.epoch is not None or (command.statement is None and command.card is None)
+        return room.kind == "service" and by.principal == room.owner_principal and is_asked
+
+    def _let_in_own(
+        self,
+        command: c.Knock,
+        key: KeyState,
+        by: By,
+        name: Label,
+        expected: KnockStatement,
+        told: tuple[e.SealingKeyTold, ...],
+    ) -> Decision:
+        """Let in an agent of a sealed queue's person, with the record that lets it read. Nothing secret has to be shown
+        to the machine that has the secret, and the room's home makes no record, so by itself it lets nobody in."""
+        room, members = self._lifecycle, self._membership.members
+        require_open(room)
+        require_sound(room)
+        joined = membership.joining(
+            members,
+            self._modules,
+            agent=by.actor,
+            principal=by.principal,
+            name=name,
+            host="",
+            role=command.role,
+            key=key.id,
+        )
+        knock = _require_same(expected, command.statement)
+        if command.statement is None:
+            return self._knocked_with(key, joined, knock, told, command.sealing_key, answer="joined")
+        self._require_shows(knock, key, joined)
+        inside = membership.claims_of(members) | {by.actor: Claim(by.actor, by.principal, joined.handle)}
+        epoch = begun(command.epoch, by.principal, self._epochs, place_of(room), inside)
+        roster = {**self._epochs.roster, **{agent: seat for each in epoch for agent, seat in each.added}}
+        if by.actor not in roster or any(by.actor in each.removed for each in epoch):
+            raise Refused("statement_refused", what="added")
+        signed = (knock, *(command.sealing_key for _ in told))
+        return Decision((joined, *told, *epoch), statements=signed, authority=f"key:{key.id[:8]}", answer="joined")
 
     def _begin_exchange(
         self,
@@ -743,6 +795,7 @@ class Approvals(Facet[ApprovalsState]):
             # Whoever decides who comes in said so when the room was opened, and no later key asks them less.
             "gated": room.approval and not terms.gated,
             "preapproved": bool(terms.preapproved),
+            "requester": terms.requester is True and room.kind != "service",
         }
         if (what := next((what for what, is_wrong in wrong.items() if is_wrong), None)) is not None:
             raise Refused("statement_refused", what=what)
@@ -759,6 +812,7 @@ class Approvals(Facet[ApprovalsState]):
             gated=terms.gated,
             expires_at=terms.expires_at,
             max_uses=terms.max_uses,
+            requester=terms.requester is True,
         )
         return Decision((minted,), statements=(terms,), authority="owner", answer="minted")
 
@@ -850,6 +904,7 @@ class Approvals(Facet[ApprovalsState]):
             minted_at=header.at,
             preapproved=event.preapproved,
             position=header.position,
+            requester=event.requester,
         )
 
     def _revoked(self, event: e.KeyRevoked, header: e.Header) -> None:

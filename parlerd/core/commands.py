@@ -214,6 +214,8 @@ class Knock(Command, frozen=True, kw_only=True):
     """For `card`: the agent's share of the key exchange."""
     away: frozenset[AgentId] = frozenset()
     """In a sealed room: those who knock and are not at the room's home now. They make place first."""
+    epoch: NewEpoch | None = None
+    """With the `statement` of an agent of a sealed queue's person: the record by which it reads."""
 
 
 class WithdrawKnock(Command, frozen=True, kw_only=True):

@@ -4,6 +4,9 @@
     Added ──────┴> EpochRecord ──> Roster     roster_after: who is in, with which key
                         └──> Wraps            the secret for each of them, beside the record, told to everybody
 
+In a queue of tasks a record also says who only asks for work. Such a requester gets no secret of the epoch, but two
+keys that follow from that: one for what it says itself, and one for the room's card.
+
 Each change of who may read is one record, signed by the person who owns the room (parler/epoch). A record names the
 one before by its hash, so the records of a room are a chain, and it names by their hashes the roster that it leads to
 and the wraps that belong to it. So a wrap that comes from elsewhere is none, and everybody who reads the records in
@@ -17,10 +20,11 @@ stored and sent, and their SHA-256 is the record's name.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Final, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from parlerd.core.errors import Refused
 from parlerd.core.model import (
@@ -50,11 +54,13 @@ MAX_CARD: Final = 2 * 1024
 MAX_RECORD: Final = 256 * 1024
 """Bytes of an encoded record: more than `MAX_CHANGES` additions, removals and decisions take."""
 MAX_WRAPS: Final = 160 * 1024
-"""Bytes of encoded wraps: `MAX_SEALED_MEMBERS` times 110, and half as much again."""
+"""Bytes of encoded wraps: `MAX_SEALED_MEMBERS` times the 143 of a requester, and a tenth as much again."""
 LINK: Final = 24 + 32 + TAG
 """Bytes of a link: a nonce, the secret before, and a tag."""
 WRAP: Final = 32 + TAG
 """Bytes of a wrap: the secret and a tag."""
+REQUESTER_WRAP: Final = 2 * 32 + TAG
+"""Bytes of the wrap of somebody who only asks a queue for work: two keys and a tag."""
 _DIGEST: Final = 32
 _KEY: Final = 32
 _SIGNATURE: Final = 64
@@ -62,7 +68,7 @@ _ROSTER: Final = b"parler/roster\0"
 _PUT_OUT: Final = b"parler/put-out\0"
 
 Wraps = tuple[tuple[AgentId, bytes], ...]
-"""The secret of an epoch for each member, by their ids in order."""
+"""The secret of an epoch for each member, or of a requester its two keys, by their ids in order."""
 
 
 class Added(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -116,6 +122,9 @@ class EpochRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     successor: PrincipalId | msgspec.UnsetType = msgspec.UNSET
     """The person who may take the room over once its owner's person is gone, and go on with the records. The field is
     left out of the bytes of a record that names nobody; a home of an earlier version refuses a record that has it."""
+    requesters: tuple[AgentId, ...] | msgspec.UnsetType = msgspec.UNSET
+    """In a queue: who of the roster only asks for work from now on, by their ids in order. The field is left out of the
+    bytes where nobody does, and in every room that is no queue."""
     at: Millis
     """When the record was made, by the clock of whoever made it."""
     nonce: bytes
@@ -190,6 +199,24 @@ def successor_of(record: EpochRecord) -> PrincipalId:
     return PrincipalId("") if record.successor is msgspec.UNSET else record.successor
 
 
+def requesters_of(record: EpochRecord) -> tuple[AgentId, ...]:
+    """Who of the roster only asks for work from this record on."""
+    return () if record.requesters is msgspec.UNSET else record.requesters
+
+
+def seated(roster: Roster, requesters: Collection[AgentId]) -> dict[AgentId, RosterEntry]:
+    """The same roster, in which these alone only ask for work."""
+    return {
+        agent: entry if entry.requester is (agent in requesters) else replace(entry, requester=agent in requesters)
+        for agent, entry in roster.items()
+    }
+
+
+def changed_seats(before: Roster, roster: Roster) -> dict[AgentId, RosterEntry]:
+    """Who is in a roster that was not in the one before, or is there with another key or as something else."""
+    return {agent: entry for agent, entry in sorted(roster.items()) if before.get(agent) != entry}
+
+
 def put_out_digest(agent: AgentId) -> bytes:
     """By what a record says that its owner's person put this agent out, and that the agent did not leave: SHA-256 over
     a tag, a zero byte, and the agent's id. Nobody signs anything else about that."""
@@ -198,9 +225,10 @@ def put_out_digest(agent: AgentId) -> bytes:
 
 def roster_digest(roster: Roster) -> bytes:
     """What a record says of a roster: SHA-256 over a tag, a zero byte, and the encoded entries by their agents' ids in
-    order: (agent, principal, handle, key, counter)."""
+    order: (agent, principal, handle, key, counter), and behind these a true of whoever only asks for work."""
     entries = [
-        (agent, entry.principal, entry.handle, entry.key, entry.counter) for agent, entry in sorted(roster.items())
+        (agent, entry.principal, entry.handle, entry.key, entry.counter, *((True,) if entry.requester else ()))
+        for agent, entry in sorted(roster.items())
     ]
     return hashlib.sha256(_ROSTER + _ENCODER.encode(entries)).digest()
 
@@ -224,6 +252,9 @@ def check_record(body: bytes) -> EpochRecord:
         raise _refused("link")
     if is_first and (not 1 <= len(record.added) <= MAX_FIRST or record.removed):
         raise _refused("added")
+    if is_first and requesters_of(record):
+        # The one who is in owns the room.
+        raise _refused("requesters")
     if not {each.agent for each in record.added}.isdisjoint(record.removed):
         raise _refused("removed")
     for each in record.added:
@@ -246,6 +277,10 @@ def roster_after(before: Roster, record: EpochRecord) -> Roster:
         if old is not None and key.counter <= old.counter:
             raise _refused("counter")
         roster[each.agent] = RosterEntry(each.principal, each.handle, key.key, key.counter)
+    requesters = frozenset(requesters_of(record))
+    if not requesters <= roster.keys():
+        raise _refused("requesters")
+    roster = seated(roster, requesters)
     if not 1 <= len(roster) <= MAX_SEALED_MEMBERS:
         raise _refused("added" if roster else "removed")
     if roster_digest(roster) != record.roster:
@@ -268,7 +303,8 @@ def read_wraps(data: bytes, record: EpochRecord) -> Wraps:
     if hashlib.sha256(data).digest() != record.wraps:
         raise _refused("wraps")
     wraps: Wraps = _decoded(data, _WRAPS, MAX_WRAPS)
-    if any(len(wrap) != WRAP for _, wrap in wraps):
+    requesters = frozenset(requesters_of(record))
+    if any(len(wrap) != (REQUESTER_WRAP if agent in requesters else WRAP) for agent, wrap in wraps):
         raise _refused("wraps")
     return wraps
 
@@ -281,7 +317,11 @@ def _key_of(record: EpochRecord, added: Added) -> SealingKey:
 
 
 def _are_in_order(ids: list[AgentId]) -> bool:
-    return len(ids) <= MAX_CHANGES and ids == sorted(set(ids)) and all(map(is_keyed_id, ids))
+    return len(ids) <= MAX_CHANGES and _is_sorted(ids)
+
+
+def _is_sorted(ids: Sequence[AgentId]) -> bool:
+    return list(ids) == sorted(set(ids)) and all(map(is_keyed_id, ids))
 
 
 def _is_added(added: Added) -> bool:
@@ -310,6 +350,7 @@ _FORMS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "card": lambda value: len(value) <= MAX_CARD,
     "decisions": lambda value: len(value) <= MAX_DECISIONS and all(len(each) == _DIGEST for each in value),
     "successor": lambda value: value is msgspec.UNSET or is_principal_id(value),
+    "requesters": lambda value: value is msgspec.UNSET or (0 < len(value) <= MAX_SEALED_MEMBERS and _is_sorted(value)),
     "at": lambda value: 0 <= value <= MAX_MOMENT,
     "nonce": lambda value: len(value) == NONCE,
 }

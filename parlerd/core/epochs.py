@@ -120,7 +120,7 @@ class Epochs(Facet[EpochsState]):
             raise Refused("invalid_param", "A room of two has nobody who could go on in it alone.", param="room")
         if person == room.owner_principal:
             raise Refused("invalid_param", "You own this room: name another person.", param="person")
-        if person and all(entry.principal != person for entry in state.roster.values()):
+        if person and all(entry.principal != person or entry.requester for entry in state.roster.values()):
             raise Refused("not_sealed_in", "No agent of that person can read this room.")
         is_own = state.number > room.owners[-1].record
         return Decision(answer="nothing" if is_own and state.successor == person else "names")

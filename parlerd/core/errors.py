@@ -549,8 +549,10 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     _E(
         "sealed_room",
         "This cannot be done in a sealed room, because its home cannot read what is said there.",
-        "A room that its relay can read takes it. To open one, run: parler session open --clear",
-        tool_hint="A room that its relay can read takes it: the person opens one with `parler session open --clear`.",
+        "A room that its relay can read takes it. To open one, run: parler session open --clear (a queue: parler serve "
+        "NAME --clear)",
+        tool_hint="A room that its relay can read takes it: the person opens one with `parler session open --clear`, "
+        "or a queue with `parler serve NAME --clear`.",
         scope="room",
         status=409,
     ),

@@ -134,7 +134,7 @@ class RoomClosed(_Event, tag="room_closed", frozen=True, kw_only=True):
 class KeyMinted(_Event, tag="key_minted", frozen=True, kw_only=True):
     """A session key came to be. Its signed terms are the body."""
 
-    v: int = _version(2)
+    v: int = _version(3)
     key: KeyId
     """This home's own name for the key; another home that knows the key has another one."""
     ref: str
@@ -143,6 +143,8 @@ class KeyMinted(_Event, tag="key_minted", frozen=True, kw_only=True):
     expires_at: Millis
     max_uses: int
     preapproved: tuple[AgentId, ...] = ()
+    requester: bool = False
+    """Whether whoever comes in with the key only asks this queue for work. Up to v 2 no key said so."""
 
 
 class KeyRevoked(_Event, tag="key_revoked", frozen=True, kw_only=True):
@@ -218,12 +220,13 @@ class EpochTurned(_Event, tag="epoch_turned", frozen=True, kw_only=True):
     """An epoch of a sealed room began: who follows in the log is read by those of the roster alone. The record that the
     owner's person signed is in the body, with its wraps (`epoch_record.encode_turned`)."""
 
-    v: int = _version(2)
+    v: int = _version(3)
     number: int
     record: bytes
     """The SHA-256 of the record."""
     added: tuple[tuple[AgentId, RosterEntry], ...] = ()
-    """Who is in the roster from now on that was not, or has another key."""
+    """Who is in the roster from now on that was not, or has another key, or does more or less than ask for work. Up to
+    v 2 nobody only asked."""
     removed: tuple[AgentId, ...] = ()
     anew: bool = False
     """In a mirror: `added` is the whole roster, because this log does not hold the record before."""
@@ -963,12 +966,14 @@ UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
     ("room_opened", 1): _opened_at_home,
     ("room_opened", 2): _same,
     ("key_minted", 1): _with_ref,
+    ("key_minted", 2): _same,
     ("join_requested", 1): _same,
     ("join_requested", 2): _same,
     ("member_joined", 1): _same,
     ("member_joined", 2): _same,
     ("member_left", 1): _same,
     ("epoch_turned", 1): _same,
+    ("epoch_turned", 2): _same,
     ("owner_changed", 1): _same,
     ("room_named", 1): _same,
     ("room_named", 2): _same,

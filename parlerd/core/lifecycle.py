@@ -88,14 +88,13 @@ class LifecycleState(msgspec.Struct):
     """In a mirror: in what the room's home contradicted itself; empty while it did not."""
 
 
-SEALED_KINDS: Final = frozenset({"session", "channel", "dm"})
-"""The kinds of rooms that may be sealed. In a service room those who only ask for work are members of another sort, who
-read nothing of the room."""
+SEALED_KINDS: Final = frozenset({"session", "channel", "dm", "service"})
+"""The kinds of rooms that may be sealed."""
 
 
 def place_of(room: LifecycleState) -> Place:
     """What has to stand in what is signed about the room's epochs."""
-    return Place(room.home, room.room, room.sealed, room.history, room.owner_principal)
+    return Place(room.home, room.room, room.sealed, room.history, room.owner_principal, room.kind == "service")
 
 
 def require_open(room: LifecycleState) -> None:

@@ -103,11 +103,14 @@ class Member(msgspec.Struct):
     waits: bool = False
     """Whether the agent is in a sealed room in which no epoch's record holds it yet: it is shown no message that came
     since it was last in."""
+    asks: bool = False
+    """Whether the agent only asks for work, and sees what names it. In a sealed queue the newest record that held the
+    agent says so, and in any other the agent itself as it came in."""
 
 
 def is_requester(member: Member) -> bool:
     """Whether the member sees only what names it."""
-    return not member.spans and not member.waits
+    return member.asks and not member.waits
 
 
 def reads_on(member: Member) -> bool:
@@ -178,18 +181,20 @@ def admit(
 
     In a sealed room (`is_sealed`) it `waits` until an epoch's record holds it, and is shown nothing before
     (`show_sealed`). There nobody with history `from-join` is shown what was said while it was out: it has no
-    key of that.
+    key of that. In a sealed queue the record says as well who only asks, so `sees_named` is what a record said of
+    whoever is in its roster still, and of everybody who waits nothing is said.
     """
     member = members.get(agent)
     role = role_on_coming(member, role, sees_named=sees_named)
-    if member is not None and (sees_named or not is_requester(member)):
+    # Who comes into a sealed room goes on as it was there, until a record says otherwise.
+    if member is not None and (sees_named or not is_requester(member) or is_sealed):
         member.role = role
         member.present = True
         member.barred = False
         member.entered = position
         member.host = host
         member.waits = waits
-        if not waits and _is_shut_out(history, is_sealed=is_sealed):
+        if not waits and not member.asks and _is_shut_out(history, is_sealed=is_sealed):
             _let_see_on(member, position, public)
         return
     spans, hidden = _shown_to_newcomer(history, position, opening, public)
@@ -215,12 +220,14 @@ def admit(
         private=0 if member is None else member.private,
         locked=member is not None and member.locked,
         waits=waits,
+        asks=sees_named and not waits,
     )
 
 
 def show_sealed(
     member: Member,
     *,
+    asks: bool = False,
     position: Position,
     history: History,
     opening: Position,
@@ -230,8 +237,20 @@ def show_sealed(
 ) -> None:
     """Let a member of a sealed room that waited see what it may from now on: an epoch's record holds it. What comes
     with history `from-join` begins at this `position`, not where the member came in, because it has no key of what was
-    said between."""
-    member.waits = False
+    said between.
+
+    In a queue the record says whether the member only `asks`. Who worked there before is shown nothing more that is
+    public from here on. Who only asked and works now is shown what a newcomer is, and its own numbers begin anew."""
+    member.waits, only_asked = False, member.asks
+    member.asks = asks
+    if asks:
+        if reads_on(member):
+            _stop_at(member, position, public)
+        member.role = member.role or REQUESTER
+        return
+    if only_asked:
+        member.spans = []
+        member.role = "" if member.role == REQUESTER else member.role
     if member.spans:
         if history != "full":
             _let_see_on(member, position, public)
@@ -285,9 +304,19 @@ def depart(
 
 def _stop(member: Member, *, position: Position, history: History, public: int, is_sealed: bool) -> None:
     """Let an agent see nothing more for now."""
-    member.left_at, member.left = public, position
+    if member.asks and member.spans:
+        # It was shown nothing public since it began to ask, so its numbers go by what there was then.
+        member.left = position
+        return
     if _is_shut_out(history, is_sealed=is_sealed) and reads_on(member):
-        member.spans[-1] = (member.spans[-1][0], position)
+        _stop_at(member, position, public)
+    member.left_at, member.left = public, position
+
+
+def _stop_at(member: Member, position: Position, public: int) -> None:
+    """Let an agent see nothing that is public and stands behind this position."""
+    member.spans[-1] = (member.spans[-1][0], position)
+    member.left_at, member.left = public, position
 
 
 def is_barred(members: Mapping[AgentId, Member], agent: AgentId, principal: PrincipalId, owner: PrincipalId) -> bool:
@@ -440,6 +469,8 @@ def newest_seq(state: MembershipState, agent: AgentId) -> Seq:
     member = state.members[agent]
     if not member.spans:
         return Seq(member.private + sum(count for _, count in member.gaps))
+    if member.asks:
+        return Seq(member.left_at - member.hidden + member.private + sum(count for _, count in member.gaps))
     if member.waits:
         return Seq(member.left_at - member.hidden + member.private + sum(count for _, count in _gaps_until(member)))
     return Seq(state.public - member.hidden + member.private + sum(count for _, count in member.gaps))
@@ -605,7 +636,7 @@ class Membership(Facet[MembershipState]):
                 raise Refused("owner_is_there", until=until)
         if member.agent == room.owner:
             return Decision(answer=member.agent)
-        if member.waits:
+        if member.waits or (room.sealed and member.asks):
             raise Refused("not_sealed_in", agent=member.handle)
         if len(room.owners) > MAX_TRANSFERS:
             raise Refused("too_many_transfers", limit=MAX_TRANSFERS)
@@ -650,25 +681,26 @@ class Membership(Facet[MembershipState]):
             request=event.request,
             key=event.key,
             given=event.given,
-            sees_named=event.role == REQUESTER and self._lifecycle.kind == "service",
+            sees_named=self._only_asks(event),
             waits=self._is_sealed and (event.waits or event.agent not in self._epochs.roster),
             is_sealed=self._is_sealed,
         )
 
     def _turned(self, event: e.EpochTurned, header: e.Header) -> None:
         room, state = self._lifecycle, self.state
-        added = {agent for agent, _ in event.added}
-        gone = state.members.keys() - added if event.anew else {*event.removed}
+        added = {agent: entry.requester for agent, entry in event.added}
+        gone = state.members.keys() - added.keys() if event.anew else {*event.removed}
         for member in state.members.values():
             if member.agent in gone and member.present and not member.waits:
                 # It was out and came back, and this log lost both, or was told of neither.
                 _stop(member, position=header.position, history=room.history, public=state.public, is_sealed=True)
                 member.waits = True
-        for agent in added:
-            waiting = state.members.get(agent)
-            if waiting is not None and waiting.present and waiting.waits:
+        for agent, asks in added.items():
+            seated = state.members.get(agent)
+            if seated is not None and seated.present and (seated.waits or seated.asks is not asks):
                 show_sealed(
-                    waiting,
+                    seated,
+                    asks=asks,
                     position=header.position,
                     history=room.history,
                     opening=state.opening,
@@ -676,6 +708,14 @@ class Membership(Facet[MembershipState]):
                     jumps=state.jumps,
                     shifts=state.shifts,
                 )
+
+    def _only_asks(self, event: e.MemberJoined) -> bool:
+        """Whether an agent that comes in is shown only what names it. That the home of a sealed queue calls it a
+        requester counts for nothing there: the owner's person says in a record what it can read."""
+        if not self._is_sealed:
+            return event.role == REQUESTER and self._lifecycle.kind == "service"
+        seat = self._epochs.roster.get(event.agent)
+        return seat is not None and seat.requester
 
     @property
     def _is_sealed(self) -> bool:

@@ -285,6 +285,9 @@ class RosterEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
     """The agent's X25519 public key."""
     counter: int
     """The number of that key, below which no other of the agent's is taken any more."""
+    requester: bool = False
+    """Whether the agent only asks a queue for work: then it has no secret of the room, but one for what it asks
+    itself."""
 
 
 class By(msgspec.Struct, frozen=True, array_like=True):

@@ -158,6 +158,9 @@ class KeyTerms(_Statement, frozen=True, kw_only=True):
     max_uses: int
     preapproved: tuple[AgentId, ...]
     """Agents that the key lets in although it is gated."""
+    requester: bool | msgspec.UnsetType = msgspec.UNSET
+    """Whether whoever comes in with the key only asks a queue for work. The field is left out of the bytes of every key
+    that lets in as anything else."""
     nonce: bytes
 
 
@@ -595,6 +598,7 @@ _FORMS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "nonce": lambda value: len(value) == NONCE,
     "ref": lambda value: _ID.match(value) is not None,
     "by_key": lambda value: value is msgspec.UNSET or _ID.match(value) is not None,
+    "requester": lambda value: value is msgspec.UNSET or value is True,
     "route": lambda value: _ROUTE.match(value) is not None,
     "request": lambda value: _ID.match(value) is not None,
     "expires_at": lambda value: 0 <= value <= MAX_MOMENT,

@@ -24,7 +24,14 @@ import msgspec
 
 from parlerd.core.commands import NewEpoch
 from parlerd.core.envelope import Envelope
-from parlerd.core.epoch_record import EpochRecord, check_wraps, roster_after, successor_of
+from parlerd.core.epoch_record import (
+    EpochRecord,
+    changed_seats,
+    check_wraps,
+    requesters_of,
+    roster_after,
+    successor_of,
+)
 from parlerd.core.errors import Refused
 from parlerd.core.events import EpochTurned, SealingKeyTold
 from parlerd.core.model import AgentId, History, HomeId, Millis, Position, PrincipalId, RoomId, RosterEntry
@@ -114,6 +121,8 @@ class Place(NamedTuple):
     history: History
     person: PrincipalId
     """Who signs its records: the person of the owner."""
+    is_queue: bool = False
+    """Whether some of its members may only ask for work."""
 
 
 def may_succeed(state: EpochsState, owned_from: int, person: PrincipalId) -> bool:
@@ -155,6 +164,7 @@ def turned(
         "room": record.room != place.room,
         "suite": record.suite != place.suite,
         "link": _is_linked_wrongly(record, before, place),
+        "requesters": bool(requesters_of(record)) and not place.is_queue,
     }
     if (what := next((what for what, is_wrong in wrong.items() if is_wrong), None)) is not None:
         raise Refused("statement_refused", what=what)
@@ -175,7 +185,7 @@ def turned(
     return EpochTurned(
         number=record.number,
         record=new.digest,
-        added=tuple((each.agent, roster[each.agent]) for each in record.added),
+        added=tuple(changed_seats(before.roster, roster).items()),
         removed=record.removed,
         successor=successor_of(record),
         made_at=record.at,

@@ -21,7 +21,7 @@ from parlerd.core import events as e
 from parlerd.core import invocations
 from parlerd.core.approvals import KeyState, Request, decision_of, knock_of, opened_for, terms_of
 from parlerd.core.envelope import OPENED, RELEASED, Envelope, decode_envelope, opened_part, sealed_in, travelled
-from parlerd.core.epoch_record import decode_turned, record_digest, roster_digest, successor_of
+from parlerd.core.epoch_record import decode_turned, record_digest, requesters_of, roster_digest, successor_of
 from parlerd.core.errors import Refused
 from parlerd.core.gated import decode_signed
 from parlerd.core.grants import opened_beyond
@@ -408,9 +408,16 @@ def _turned(event: e.EpochTurned, body: bytes, signature: bytes, room: Lifecycle
         return False
     if event.anew:
         return not event.removed and roster_digest(dict(event.added)) == record.roster
-    keys = [(each, check(each.statement, SealingKey)) for each in record.added]
-    added = tuple((each.agent, RosterEntry(each.principal, each.handle, key.key, key.counter)) for each, key in keys)
-    return (added, record.removed) == (event.added, event.removed)
+    keys = {each.agent: (each, check(each.statement, SealingKey)) for each in record.added}
+    requesters, seats = requesters_of(record), dict(event.added)
+    # Who only asks for work now, or does no longer, may have its key from an earlier record.
+    new = {
+        agent: RosterEntry(each.principal, each.handle, key.key, key.counter, agent in requesters)
+        for agent, (each, key) in keys.items()
+    }
+    is_so = all(seat.requester is (agent in requesters) for agent, seat in seats.items())
+    added = {agent: seat for agent, seat in seats.items() if agent in new}
+    return is_so and list(seats) == sorted(seats) and (added, record.removed) == (new, event.removed)
 
 
 def _knocked(event: e.JoinRequested, body: bytes, signature: bytes, about: Audited) -> bool:
@@ -454,8 +461,11 @@ def _let_in(event: e.MemberJoined, body: bytes, signature: bytes, about: Audited
     if key is None:
         return False
     knock = signed(KnockStatement, body, signature, event.agent)
-    if about.room.sealed and event.agent not in opened_for(about.room, (key,)):
-        # It came in by a decision: its knock is told once it is in.
+    is_own = about.room.kind == "service" and event.principal in {owner.principal for owner in owners_of(about.room)}
+    is_brought = is_own and event.request is None
+    if about.room.sealed and not is_brought and event.agent not in opened_for(about.room, (key,)):
+        # It came in by a decision: its knock is told once it is in. Into a queue the agents of its own person come by
+        # their knock, and by the record behind it.
         return _came_in(event, about) and _same_knock(event, key, knock, about)
     terms = terms_of(about.room, key)
     return (

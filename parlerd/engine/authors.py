@@ -348,10 +348,12 @@ class Admission:
         wall: Millis,
         role: str = "",
         sealing_key: Attested | None = None,
+        epoch: Turned | None = None,
     ) -> tuple[c.Knock, Stated]:
         """The command by which an agent knocks that signed its knock elsewhere. `key_id` is this home's id of the key,
-        `wall` its wall clock's time, and `role` the role that the agent asks for, which nobody signs. For a sealed room
-        the agent's `sealing_key` comes along. Raises `Refused(statement_refused)`."""
+        `wall` its wall clock's time, and `role` the role that the agent asks for, which nobody signs. At a sealed queue
+        of its own person the agent's `sealing_key` comes along, and the `epoch` by which it reads. Raises
+        `Refused(statement_refused)`."""
         statement = self._signed(knock, KnockStatement, by)
         key = None if sealing_key is None else self._key(sealing_key, by)
         stated: dict[type[Statement], Attested] = {KnockStatement: knock}
@@ -366,8 +368,9 @@ class Admission:
             role=role,
             statement=statement,
             sealing_key=key,
+            epoch=None if epoch is None else epoch.new,
         )
-        return command, Stated(stated)
+        return command, Stated(stated, epoch=_kept(epoch))
 
     def begin_exchange(
         self,

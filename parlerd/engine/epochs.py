@@ -138,7 +138,14 @@ async def epoch_at(library: Library, room: Room, at: Position, *, told: int = 0)
 
 def _entries(roster: Roster) -> list[t.RosterEntry]:
     return [
-        t.RosterEntry(agent=agent, principal=entry.principal, handle=entry.handle, key=entry.key, counter=entry.counter)
+        t.RosterEntry(
+            agent=agent,
+            principal=entry.principal,
+            handle=entry.handle,
+            key=entry.key,
+            counter=entry.counter,
+            requester=entry.requester,
+        )
         for agent, entry in sorted(roster.items())
     ]
 

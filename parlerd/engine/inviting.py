@@ -55,6 +55,8 @@ class Inviting:
         desk = self._desk
         if sum((bool(params.group), bool(params.service), params.room is not None)) > 1:
             raise Refused("invalid_param", "Name one of them: a channel, a queue, or a room.", param="room")
+        if params.requester and not params.service:
+            raise Refused("invalid_param", "Only a queue is asked for work.", param="requester")
         me = await desk.me(caller)
         idempotency_key = params.idempotency_key or desk.random.new("k")
         secret = desk.keys.opening_secret(me.id, f"{idempotency_key} invite")
@@ -204,6 +206,7 @@ class Inviting:
                 expires_at=Millis(desk.now_at(state.home) + (params.ttl_ms or desk.settings.key_ttl_ms)),
                 max_uses=params.max_uses or desk.settings.key_max_uses,
                 preapproved=(),
+                requester=params.requester or msgspec.UNSET,
                 nonce=b"",
             ),
             principal=me.principal if is_person(caller) else None,

@@ -95,10 +95,14 @@ class LettingIn:
         by = stamp(caller, agent, statement.host)
         signed = Attested(params.statement, params.signature)
         key = Attested(params.sealing_key, params.sealing_key_signature) if params.sealing_key else None
+        epoch = await told_epoch(desk, self._admission, caller, params.epoch)
         command, words = self._admission.knock(
-            by, signed, key_id=key_id, wall=desk.clock.now(), role=_role(params.role), sealing_key=key
+            by, signed, key_id=key_id, wall=desk.clock.now(), role=_role(params.role), sealing_key=key, epoch=epoch
         )
-        return await self._ask(caller, params, by, command, words, room, guess)
+        knocked = await self._ask(caller, params, by, command, words, room, guess)
+        if knocked.status == "joined":
+            keep_epoch(desk, by.principal, epoch)
+        return knocked
 
     async def _begin_exchange(self, caller: Caller, params: t.KnockAtRoom) -> t.Knocked:
         """Somebody begins to come into a sealed room, of whose key this home is told the route alone."""

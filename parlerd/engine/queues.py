@@ -6,6 +6,8 @@ requester, who sees what names it and nothing else. It comes in as everybody doe
 agents in unasked, is spelled from this home's secret, and is shown to nobody. A queue is the person's and not one
 agent's, so its name is none among its owner's names of rooms, and is never changed to a free one.
 
+On a relay a new queue is sealed, unless the person says otherwise.
+
 Not here: claiming (`tasks`), the tasks themselves (`core.claims`). Above: `tasks`, `sending`. Below: the rooms' own
 lines. Invariant: one person has one open queue of a name in one home.
 """
@@ -29,8 +31,9 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.handles import LOCAL, RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.key_text import spelled
-from parlerd.engine.knocks import role_on_card
+from parlerd.engine.knocks import WITHHELD, role_on_card
 from parlerd.engine.lookup import only, rooms_named
+from parlerd.engine.opening import require_clear
 from parlerd.engine.plans import Plan, planned
 from parlerd.operations import types as t
 
@@ -62,7 +65,11 @@ class Queues:
     @handles("queue.serve")
     async def serve(self, caller: Caller, params: t.Serve) -> t.Served:
         me = await self._desk.me(caller)
-        handle, opened = await self.made(caller, me, params.service)
+        if params.clear:
+            require_clear(self._desk, caller, self._home(_wanted(params.service).home))
+        handle, opened = await self.made(caller, me, params.service, clear=params.clear)
+        if params.clear and handle.aggregate.state.is_sealed:
+            raise Refused("invalid_param", "This queue is sealed, and stays sealed.", param="clear")
         member = handle.aggregate.state.members.get(me.id)
         is_in = member is not None and member.present
         was_worker = not opened and is_in and member is not None and not is_requester(member)
@@ -79,6 +86,7 @@ class Queues:
             status="already_serving" if was_worker else "serving",
             opened=opened,
             open=len(room.claims.open_to(me.id, now)),
+            sealed=room.state.is_sealed,
         )
 
     async def find(self, me: AgentRecord, service: str) -> RoomHandle | None:
@@ -123,20 +131,23 @@ class Queues:
             await self._enter(caller, me, handle, role=REQUESTER)
         return handle, opened
 
-    async def made(self, caller: Caller, me: AgentRecord, service: str) -> tuple[RoomHandle, bool]:
+    async def made(
+        self, caller: Caller, me: AgentRecord, service: str, *, clear: bool = False
+    ) -> tuple[RoomHandle, bool]:
         """The queue of this name, and whether it was opened now for this agent's person."""
         async with self._opening:
             found = await self.find(me, service)
             if found is not None:
                 return found, False
-            return await self._open(caller, me, _wanted(service)), True
+            return await self._open(caller, me, _wanted(service), clear=clear), True
 
-    async def _open(self, caller: Caller, me: AgentRecord, wanted: _Wanted) -> RoomHandle:
+    async def _open(self, caller: Caller, me: AgentRecord, wanted: _Wanted, *, clear: bool) -> RoomHandle:
         desk = self._desk
         if caller.facts.authority.rooms is not None:
             raise Refused("person_only", hint="Ask the person to open it: parler serve NAME")
         home = self._home(wanted.home)
-        room, opening, title = await self._unused(me, wanted.name, home)
+        is_sealed = home != desk.keys.id and not clear
+        room, opening, title = await self._unused(me, wanted.name, home, is_sealed=is_sealed)
         ref = desk.random.new("k")
         if home != desk.keys.id:
             await desk.homes.meet(home)
@@ -159,14 +170,14 @@ class Queues:
             room=room,
             opening=opening,
             title=title,
-            mint=desk.keys.key_id(spelled(desk, room, ref, gated=False, is_sealed=False).key),
+            mint=desk.keys.key_id(spelled(desk, room, ref, gated=False, is_sealed=is_sealed).key),
             terms=terms,
         )
         handle = await desk.rooms.create(room, home)
         await handle.submit(command, desk.by(caller, me))
         return handle
 
-    async def _unused(self, me: AgentRecord, name: Label, home: HomeId) -> Plan:
+    async def _unused(self, me: AgentRecord, name: Label, home: HomeId, *, is_sealed: bool) -> Plan:
         """The opening of the queue that this agent opens next under a name: nothing in it is drawn, so that a daemon
         that died meanwhile goes on with the same one. A queue that is over is followed by another."""
         desk, number = self._desk, 0
@@ -178,9 +189,11 @@ class Queues:
                 kind="service",
                 home=home,
                 name=name,
-                # Not the host of this call: a repeat may come through another door, and is the same queue.
-                host=me.host,
+                # Not the host of this call: a repeat may come through another door, and is the same queue. The relay of
+                # a sealed one is told none.
+                host="" if is_sealed else me.host,
                 approval=False,
+                sealed=is_sealed,
             )
             try:
                 is_over = (await desk.rooms.get(plan.room)).aggregate.state.closed
@@ -206,13 +219,21 @@ class Queues:
             raise Refused("no_such_room")
         knock = c.Knock(
             operation="queue.serve",
-            key_id=desk.keys.key_id(spelled(desk, handle.room, "", gated=False, is_sealed=False).key),
+            key_id=desk.keys.key_id(spelled(desk, handle.room, "", gated=False, is_sealed=state.is_sealed).key),
             name=me.name,
-            host=caller.facts.host,
+            host="" if state.is_sealed else caller.facts.host,
             wall=desk.now_at(state.home),
             role=role or role_on_card(desk, me, handle),
         )
-        await handle.submit(knock, desk.by(caller, me))
+        answer = (await handle.submit(knock, desk.by(caller, me))).decision.answer
+        if answer not in ("joined", "member"):
+            # It was put out once, so the person decides whether it comes in again.
+            raise Refused(
+                "join_denied" if answer == "denied" else "join_pending",
+                hint=WITHHELD,
+                tool_hint=WITHHELD,
+                door=handle.room,
+            )
 
 
 def _wanted(service: str) -> _Wanted:

@@ -69,6 +69,7 @@ def compared_of(room: Room, home: str) -> t.RoomCompared:
                 fingerprint=codes.fingerprint(agent),
                 principal=entry.principal,
                 owner=agent == state.owner,
+                requester=entry.requester,
             )
             for agent, entry in sorted(sealed.roster.items(), key=lambda each: (each[1].handle, each[0]))
         ],

@@ -3,6 +3,7 @@
     make          the owner's home: a fresh secret, wrapped to everybody who is in from now on
     read          everybody: the person who owns the room signed it, and each added agent its own key
     secret_of     a member: the secret, out of the wrap that is for it
+    asking_of     who only asks a queue for work: the two keys, out of the wrap that is for it
     secret_before where the history is for everyone who comes in: the secret of the epoch before, and so on to the first
     card          what everybody is told who comes in
 
@@ -38,6 +39,7 @@ from parlerd.core.epoch_record import (
     record_digest,
     roster_after,
     roster_digest,
+    seated,
     successor_of,
 )
 from parlerd.core.errors import Refused
@@ -75,6 +77,18 @@ class Before(NamedTuple):
     roster: Roster
 
 
+class Asking(NamedTuple):
+    """What somebody has of an epoch who only asks a queue for work. Its `repr` shows nothing of it."""
+
+    secret: bytes
+    """What the keys of its own messages follow from, in the place of the epoch's secret (`asking_secret`)."""
+    card: bytes
+    """The key of the room's card."""
+
+    def __repr__(self) -> str:
+        return "Asking()"
+
+
 class Made(NamedTuple):
     """A new record, before the owner's person signs it."""
 
@@ -99,11 +113,13 @@ def make(
     card: EpochCard,
     decisions: Iterable[bytes] = (),
     successor: PrincipalId | None = None,
+    requesters: Collection[AgentId] = (),
     at: Millis,
     random: Random,
 ) -> Made:
     """The record that follows `before`, or a room's first. `decisions` are the SHA-256 of the decisions that it carries
-    out, `successor` may go on once the owner's person is gone, and `at` is the time of this home's clock.
+    out, `successor` may go on once the owner's person is gone, `requesters` are those in the roster that only ask a
+    queue for work, and `at` is the time of this home's clock.
 
     Raises `Refused`: `sealing_key_refused`, with the agent, for a key to which nothing can be wrapped; and
     `statement_refused` for a record that nobody would take, such as one that removes an agent that is not in.
@@ -116,6 +132,8 @@ def make(
     for each in new:
         key = check(each.statement, SealingKey)
         roster[each.agent] = RosterEntry(each.principal, each.handle, key.key, key.counter)
+    asking = tuple(sorted(roster.keys() & requesters))
+    roster = seated(roster, asking)
     wraps = encode_wraps(_wraps(secret, roster, ephemeral, room, number))
     is_linked = history == "full" and before is not None and before.epoch.secret != b""
     record = EpochRecord(
@@ -130,9 +148,10 @@ def make(
         ephemeral=ephemeral.public,
         wraps=hashlib.sha256(wraps).digest(),
         link=encrypt(before.epoch.secret, _link_key(secret, room, number), random) if is_linked and before else b"",
-        card=encrypt(encode_card(card), _card_key(secret, room, number), random),
+        card=encrypt(encode_card(card), card_key(secret, room, number), random),
         decisions=tuple(decisions),
         successor=successor or msgspec.UNSET,
+        requesters=asking or msgspec.UNSET,
         at=at,
         nonce=random(NONCE),
     )
@@ -188,14 +207,33 @@ def secret_of(record: EpochRecord, wraps: Wraps, me: AgentId, mine: KeyPair) -> 
     """The secret of a record's epoch, out of checked wraps. Raises `Refused(sealed_unreadable)`, with `what`: `member`
     where nothing was wrapped to me, `wrap` where it was not for this key, `secret` where it is not the one that the
     record names."""
+    return _fitting(_unwrapped(record, wraps, me, mine), record)
+
+
+def asking_of(record: EpochRecord, wraps: Wraps, me: AgentId, mine: KeyPair) -> Asking:
+    """What somebody who only asks for work has of a record's epoch, out of checked wraps. Raises
+    `Refused(sealed_unreadable)`, with `what`: `member` where nothing was wrapped to me, `wrap` where it was not for
+    this key, or is not two keys."""
+    keys = _unwrapped(record, wraps, me, mine)
+    if len(keys) != 2 * KEY:
+        raise unreadable("wrap")
+    return Asking(keys[:KEY], keys[KEY:])
+
+
+def _unwrapped(record: EpochRecord, wraps: Wraps, me: AgentId, mine: KeyPair) -> bytes:
     wrapped = next((each for agent, each in wraps if agent == me), None)
     if wrapped is None:
         raise unreadable("member")
     try:
-        secret = unwrap(wrapped, mine, record.ephemeral, *_wrap_context(record.room, record.number, me))
+        return unwrap(wrapped, mine, record.ephemeral, *_wrap_context(record.room, record.number, me))
     except Refused:
         raise unreadable("wrap") from None
-    return _fitting(secret, record)
+
+
+def asking_secret(secret: bytes, room: RoomId, number: int, agent: AgentId) -> bytes:
+    """What the keys of a requester's messages in an epoch follow from: every worker has it from the epoch's secret, and
+    of the requesters this one alone."""
+    return derive(secret, b"sealed/requester", room.encode(), number.to_bytes(8, "big"), agent.encode())
 
 
 def secret_before(record: EpochRecord, secret: bytes, previous: EpochRecord) -> bytes:
@@ -208,7 +246,12 @@ def secret_before(record: EpochRecord, secret: bytes, previous: EpochRecord) -> 
 
 def card(record: EpochRecord, secret: bytes) -> EpochCard:
     """What a record tells everybody who is in. Raises `Refused`: `sealed_unreadable` and `statement_refused`."""
-    return decode_card(decrypt(record.card, _card_key(secret, record.room, record.number), "card"))
+    return card_by_key(record, card_key(secret, record.room, record.number))
+
+
+def card_by_key(record: EpochRecord, key: bytes) -> EpochCard:
+    """The same for somebody who has the card's key alone."""
+    return decode_card(decrypt(record.card, key, "card"))
 
 
 def verify_words(room: RoomId, record: bytes, roster: Roster) -> str:
@@ -222,8 +265,11 @@ def verify_words(room: RoomId, record: bytes, roster: Roster) -> str:
 def _wraps(secret: bytes, roster: Roster, ephemeral: KeyPair, room: RoomId, number: int) -> Wraps:
     wrapped: list[tuple[AgentId, bytes]] = []
     for agent, entry in sorted(roster.items()):
+        given = secret
+        if entry.requester:
+            given = asking_secret(secret, room, number, agent) + card_key(secret, room, number)
         try:
-            wrapped.append((agent, wrap(secret, entry.key, ephemeral, *_wrap_context(room, number, agent))))
+            wrapped.append((agent, wrap(given, entry.key, ephemeral, *_wrap_context(room, number, agent))))
         except Refused:
             raise Refused("sealing_key_refused", agent=agent) from None
     return tuple(wrapped)
@@ -243,5 +289,6 @@ def _link_key(secret: bytes, room: RoomId, number: int) -> bytes:
     return derive(secret, b"sealed/link", room.encode(), number.to_bytes(8, "big"))
 
 
-def _card_key(secret: bytes, room: RoomId, number: int) -> bytes:
+def card_key(secret: bytes, room: RoomId, number: int) -> bytes:
+    """The key of the card in an epoch's record."""
     return derive(secret, b"sealed/card", room.encode(), number.to_bytes(8, "big"))

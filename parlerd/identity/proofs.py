@@ -156,8 +156,11 @@ def _by_key(room: RoomId, opening: Opening, claim: Claim, evidence: Evidence, ow
     persons = [owner.principal for owner in owners]
     terms, _ = signed_by(KeyTerms, evidence.terms, evidence.terms_signature, persons)
     # Into a sealed room nobody comes by a key alone: that an agent has it is the word of the room's home. But of a
-    # direct room the owner's person signed which agent it is for.
-    if sealed_with(opening) and not (opening.kind == "dm" and claim.agent in terms.preapproved):
+    # direct room the owner's person signed which agent it is for. And into a queue the owner's machine brings its own
+    # agents, and the record by which they read shows that.
+    is_named = opening.kind == "dm" and claim.agent in terms.preapproved
+    is_own = opening.kind == "service" and claim.principal in persons
+    if sealed_with(opening) and not (is_named or is_own):
         return "evidence"
     knock = signed(KnockStatement, evidence.knock, evidence.knock_signature, claim.agent)
     return lets_in(opening.home, room, terms, knock, claim)

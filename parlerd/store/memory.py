@@ -146,7 +146,7 @@ class MemoryStore(OneByOne):
         self._renewals: dict[tuple[RoomId, MessageId], PutRenewal] = {}
         self._sights: dict[tuple[RoomId, Position, AgentId], PutSight] = {}
         self._sealing_keys: dict[tuple[HomeId, AgentId, int], SealingKeyRow] = {}
-        self._epoch_secrets: dict[tuple[RoomId, int], EpochSecretRow] = {}
+        self._epoch_secrets: dict[tuple[RoomId, int, str], EpochSecretRow] = {}
         self._made_records: dict[tuple[RoomId, int, bytes], MadeRecordRow] = {}
         self._file_seals: dict[tuple[RoomId, AgentId, bytes], FileSealRow] = {}
         self._key_exchanges: dict[tuple[RoomId, bytes, str], KeyExchangeRow] = {}
@@ -329,7 +329,7 @@ class MemoryStore(OneByOne):
                 if key[:2] != (write.home, write.agent) or row.counter >= write.below
             }
         elif isinstance(write, PutEpochSecret):
-            self._epoch_secrets.setdefault((write.row.room, write.row.number), write.row)
+            self._epoch_secrets.setdefault((write.row.room, write.row.number, write.row.requester), write.row)
         elif isinstance(write, DropEpochSecrets):
             self._epoch_secrets = {
                 key: row

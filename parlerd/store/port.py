@@ -205,7 +205,8 @@ class DropSealingKeys(msgspec.Struct, frozen=True):
 
 
 class EpochSecretRow(msgspec.Struct, frozen=True):
-    """What opens the messages of one epoch of a sealed room."""
+    """What opens the messages of one epoch of a sealed room, or in a queue what an agent that only asks for work says
+    there."""
 
     room: RoomId
     number: int
@@ -213,14 +214,16 @@ class EpochSecretRow(msgspec.Struct, frozen=True):
     record: bytes
     """The SHA-256 of the epoch's record, by which messages name it."""
     secret: bytes
-    """32 bytes."""
+    """32 bytes; of a requester 64, the second half being the key of the room's card."""
+    requester: str = ""
+    """Whose it is that only asks for work; empty for the secret of the epoch itself."""
 
     def __repr__(self) -> str:
         return f"EpochSecretRow({self.room!r}, {self.number})"
 
 
 class PutEpochSecret(msgspec.Struct, frozen=True):
-    """Keep the secret of an epoch. One that is kept already stays as it is."""
+    """Keep the secret of an epoch, or what a requester has of it. One that is kept already stays as it is."""
 
     row: EpochSecretRow
 

@@ -661,8 +661,8 @@ class SqliteStore(Paged, OneByOne):
 
     def epoch_secrets(self, room: RoomId) -> list[EpochSecretRow]:
         rows = self._database.rows(
-            "SELECT room, number, record, secret FROM epoch_secrets"
-            " WHERE room = ? AND room NOT IN (SELECT room FROM tombstones) ORDER BY number",
+            "SELECT room, number, record, secret, requester FROM epoch_secrets"
+            " WHERE room = ? AND room NOT IN (SELECT room FROM tombstones) ORDER BY number, requester",
             (room,),
         )
         return [EpochSecretRow(*row) for row in rows]
@@ -912,8 +912,8 @@ class _Batch(Batch):
                     )
                 case PutEpochSecret(row=epoch):
                     writer.execute(
-                        "INSERT INTO epoch_secrets VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                        (epoch.room, epoch.number, epoch.record, epoch.secret),
+                        "INSERT INTO epoch_secrets VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                        (epoch.room, epoch.number, epoch.requester, epoch.record, epoch.secret),
                     )
                 case DropEpochSecrets(room=room, below=below):
                     writer.execute("DELETE FROM epoch_secrets WHERE room = ? AND number < ?", (room, below))

@@ -74,10 +74,12 @@ from parlerd.core.epoch_record import (
     EpochRecord,
     Roster,
     Wraps,
+    changed_seats,
     check_record,
     check_wraps,
     encode_turned,
     record_digest,
+    requesters_of,
     roster_after,
     roster_digest,
     successor_of,
@@ -202,9 +204,9 @@ class Opener(Protocol):
         """Whether the person of this home signed a record that this home did not make."""
         ...
 
-    def words(self, envelope: Envelope, body: bytes, author: AgentId) -> bytes | None:
+    def words(self, envelope: Envelope, body: bytes, author: AgentId, *, asks: bool = False) -> bytes | None:
         """What is sealed in an envelope of this author, which came in these bytes; None where no agent of this home can
-        read it."""
+        read it. `asks` says that the author only asked for work under the record that the envelope names."""
         ...
 
 
@@ -512,6 +514,8 @@ class _Step:
             record, digest = check_record(told.record), record_digest(told.record)
             if (record.home, record.room) != (about._home, about._room):
                 raise _Contradiction("epoch")
+            if requesters_of(record) and self._opening.kind != "service":
+                raise _Contradiction("epoch")
             if record.number < before.number:
                 return
             if record.number == before.number:
@@ -536,7 +540,7 @@ class _Step:
         if about._is_live and about._opener.is_copied(record, told.record, told.signature):
             # What this home signed before an older copy of it was put in place, it is told before anything new.
             raise _Contradiction(KEY_COPIED)
-        added = roster if anew else {each.agent: roster[each.agent] for each in record.added}
+        added = roster if anew else changed_seats(before.roster, roster)
         turned = e.EpochTurned(
             number=record.number,
             record=digest,
@@ -730,6 +734,7 @@ class _Step:
                     expires_at=terms.expires_at,
                     max_uses=terms.max_uses,
                     preapproved=terms.preapproved,
+                    requester=terms.requester is True,
                 )
                 self.add((minted,), self.owner, self.now, ((entry.terms, entry.terms_signature),))
                 if self._opening.kind == "dm":
@@ -1214,7 +1219,9 @@ class _Step:
         agent, is_public = AgentId(message.agent), envelope.visibility is None
         body = message.body
         if self._is_sealed:
-            envelope, body = read_sealed(message, envelope, self._about._opener)
+            seat = self._epoch.roster.get(agent)
+            asks = seat is not None and seat.requester
+            envelope, body = read_sealed(message, envelope, self._about._opener, asks=asks)
         is_recap = envelope.kind == "context" and is_public and after.number == 1 and agent == self._opening.owner
         posted = posted_of(envelope, digest, message, is_opening=message.opening and is_recap)
         by = By(agent, author.principal, "", envelope.host, door_of(envelope))
@@ -1260,7 +1267,9 @@ def roster_told(told: t.EpochEntry, record: EpochRecord) -> Roster:
     if len(told.roster) > MAX_SEALED_MEMBERS:
         raise Refused("statement_refused", what="roster")
     roster = {
-        AgentId(entry.agent): RosterEntry(PrincipalId(entry.principal), entry.handle, entry.key, entry.counter)
+        AgentId(entry.agent): RosterEntry(
+            PrincipalId(entry.principal), entry.handle, entry.key, entry.counter, entry.requester
+        )
         for entry in told.roster
     }
     if len(roster) != len(told.roster) or roster_digest(roster) != record.roster:
@@ -1279,12 +1288,12 @@ def sealed_of(body: bytes, envelope: Envelope | None = None) -> tuple[Envelope, 
         return None
 
 
-def read_sealed(message: t.LinkMessage, envelope: Envelope, opener: Opener) -> tuple[Envelope, bytes]:
+def read_sealed(message: t.LinkMessage, envelope: Envelope, opener: Opener, *, asks: bool) -> tuple[Envelope, bytes]:
     """A message of a sealed room as a member reads it, and the bytes that are kept of it: both as they came where no
     agent of this home can read it, where its author told the room's home something else than its readers, and where
-    nothing of it is sealed."""
+    nothing of it is sealed. `asks` says that its author only asked for work when it was sealed."""
     found = sealed_of(message.body, envelope)
-    words = None if found is None else opener.words(*found, AgentId(message.agent))
+    words = None if found is None else opener.words(*found, AgentId(message.agent), asks=asks)
     if found is None or words is None:
         return envelope, message.body
     try:

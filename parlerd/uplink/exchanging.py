@@ -44,7 +44,7 @@ from parlerd.core.statements import JoinCard, KnockStatement, SealingKey, check
 from parlerd.engine.authors import Attested, Author
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle, SpentKey
-from parlerd.engine.key_text import Spelled, spelled_of
+from parlerd.engine.key_text import INVITE, JOINS, Spelled, spelled_of
 from parlerd.engine.ports import Signers
 from parlerd.identity import pake
 from parlerd.identity.proofs import signed
@@ -549,6 +549,7 @@ class Exchanges:
         if row is None or row.stage != "confirmed":
             made = spelled_of(self._desk, state, key)
             late = is_stale(request, self._desk.now_at(state.home)) or self._came_too_late(state, key, request)
+            late = late or self._is_nobodys(state, key, request)
             if made is None or late or key.revoked or self._is_tried_out(room, key, request):
                 await self._end_if_spent(mirror, key)
                 await self._fail(caller, room, request)
@@ -714,6 +715,12 @@ class Exchanges:
         revoke = c.RevokeKey(operation="session.revoke", revoke=key.id, principal=self._signers.principal)
         await handle.submit(revoke, By(state.owner, self._signers.principal, "", "", "link"))
         self._desk.notifier.publish([topics.requests(self._signers.principal)])
+
+    def _is_nobodys(self, state: RoomState, key: KeyState, request: Request) -> bool:
+        """Whether somebody knocks at a queue with the key by which this home brings its own agents in. Nobody is told
+        that key, so there is nothing to try, and no wrong try may kill it."""
+        is_invitation = key.ref.startswith((INVITE, JOINS))
+        return state.kind == "service" and not is_invitation and request.principal != self._signers.principal
 
     def _is_tried_out(self, room: RoomId, key: KeyState, request: Request) -> bool:
         tries = self._tries.get(room, {})

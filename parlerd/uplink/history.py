@@ -109,7 +109,7 @@ def judge(
         if envelope.v not in KNOWN or author is None:
             # A version that this program does not check, or somebody whom nothing shows to have been a member.
             continue
-        is_signed, is_shown = envelope.v in (SIGNED, SEALED), True
+        is_signed, is_shown, asks = envelope.v in (SIGNED, SEALED), True, False
         sealed = sealed_of(message.body, envelope)
         if envelope.v != UNSIGNED and (sealed is not None) is not bool(mirror.lifecycle.sealed):
             raise Contradicted("form")
@@ -128,9 +128,9 @@ def judge(
                 raise Contradicted("epoch")
             seats = rosters.get(part.record)
             if seats is not None:
-                if seats.number != part.epoch or not seats.inside.issuperset({agent, *(sealed[0].visibility or ())}):
+                if seats.number != part.epoch or not seats.inside.keys() >= {agent, *(sealed[0].visibility or ())}:
                     raise Contradicted("epoch")
-                epoch = part.epoch if is_signed else epoch
+                epoch, asks = part.epoch if is_signed else epoch, seats.inside.get(agent, False)
             if not are_wrapped_to(sealed[0], agent):
                 raise Contradicted("form")
             is_shown = seats is not None
@@ -146,7 +146,7 @@ def judge(
             # Nothing shows that its author was in then: it may have been put out before.
             continue
         if sealed is not None:
-            envelope, body = read_sealed(message, envelope, opener)
+            envelope, body = read_sealed(message, envelope, opener, asks=asks)
         by = By(agent, author.principal, "", envelope.host, door_of(envelope))
         header = _header(message, envelope, digest, by, is_opening=place.number == 1 and agent == mirror.owner)
         found.append(StoredMessage(mirror.room, number, header, body, message.signature))

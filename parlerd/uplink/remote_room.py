@@ -41,7 +41,7 @@ from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.gated import decode_signed
 from parlerd.core.grants import joiner_of
 from parlerd.core.lifecycle import DELETED, OLDER_COPY, owners_of, require_open, require_sound
-from parlerd.core.membership import last_at_home, number_at_home, shift_after, shifts_of, told_seq
+from parlerd.core.membership import REQUESTER, last_at_home, number_at_home, shift_after, shifts_of, told_seq
 from parlerd.core.messages import audience_key
 from parlerd.core.model import (
     AgentId,
@@ -61,7 +61,7 @@ from parlerd.core.model import (
 from parlerd.core.public_line import epoch_of, first_number
 from parlerd.core.receipts import FactRef
 from parlerd.core.room import Room
-from parlerd.core.sealing import check_composed
+from parlerd.core.sealing import check_composed, sealed_part
 from parlerd.core.statements import Claim, DecisionStatement, Grant, KeyTerms, Rewind, Statement, encode
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Attested, Author, Draft, Place, Words, request_digest
@@ -93,7 +93,7 @@ from parlerd.uplink.remote_shelf import RemoteShelf
 from parlerd.uplink.rewinding import FACTS, Fork, find_fork
 from parlerd.uplink.rosters import Inside, Rosters, records_of
 from parlerd.uplink.secrets import Secrets
-from parlerd.uplink.turning import Turning, decision_digest
+from parlerd.uplink.turning import Turning, asks_by, decision_digest
 from parlerd.uplink.walking import unknown
 
 log = logging.getLogger(__name__)
@@ -176,6 +176,8 @@ class RemoteRoom(MirrorRoom):
         """Whether what waits goes on later: the mirror catches up, or the store is asked about the newest request."""
         self._is_moving = False
         """Whether `move` is at work."""
+        self._bringing = trio.Lock()
+        """Held while an agent of this home is brought into a sealed queue: each comes with the record that follows."""
 
     # -- the line ------------------------------------------------------------------------------------------
 
@@ -444,14 +446,7 @@ class RemoteRoom(MirrorRoom):
                 op="link.direct_key_of",
             )
         if "link.epoch" not in calls.welcome.operations:
-            raise Refused(
-                "relay_older",
-                "The relay runs an older Parler, which carries no sealed room.",
-                hint="Ask whoever runs the relay to upgrade it; or open a room that it can read, with --clear.",
-                tool_hint="Your user can ask whoever runs the relay to upgrade it, or open a room there that the relay "
-                "can read: parler session open --clear",
-                op="link.epoch",
-            )
+            raise _carries_none("sealed room", "session open", "link.epoch")
         key = await self._secrets.told_key(self._link.home, by.actor)
         other = await self._other(command, by) if is_direct else None
         made = self._turning.first(command.opening, self.room, command.title, key, other)
@@ -524,22 +519,25 @@ class RemoteRoom(MirrorRoom):
                 signed = Signed(hashlib.sha256(written.body).digest(), written.signature)
                 self._counters.note(threaded, event.counter, signed)
                 recap = Attested(written.body, written.signature)
-        answer = await self._link.call(
-            "link.open",
-            t.OpenRemoteRoom(
-                opening=opening.body,
-                opening_signature=opening.signature,
-                title=b"" if command.title is None else encode(command.title),
-                session_key=self._spelled(command.terms, is_sealed=begun is not None).key,
-                terms=terms.body,
-                terms_signature=terms.signature,
-                idempotency_key=command.idempotency_key or "",
-                recap=recap.body,
-                recap_signature=recap.signature,
-                epoch=None if begun is None else self._turning.told(begun),
-            ),
-            by=by.actor,
+        params = t.OpenRemoteRoom(
+            opening=opening.body,
+            opening_signature=opening.signature,
+            title=b"" if command.title is None else encode(command.title),
+            session_key=self._spelled(command.terms, is_sealed=begun is not None).key,
+            terms=terms.body,
+            terms_signature=terms.signature,
+            idempotency_key=command.idempotency_key or "",
+            recap=recap.body,
+            recap_signature=recap.signature,
+            epoch=None if begun is None else self._turning.told(begun),
         )
+        try:
+            answer = await self._link.call("link.open", params, by=by.actor)
+        except Refused as error:
+            if error.code == "sealed_room" and begun is not None:
+                # It knows sealed rooms, and none of this kind.
+                raise _carries_none("sealed queue", "serve", "link.open") from error
+            raise
         assert isinstance(answer, t.OpenedRemoteRoom)
         await self._link.follow(self.room)
         wants = 1 if recap.body else 0
@@ -560,6 +558,9 @@ class RemoteRoom(MirrorRoom):
             self.actor.aggregate.state.lifecycle, () if known is None else (known,)
         ):
             return await self._come_in(command, by, decision)
+        if self.is_sealed and decision.answer == "joined":
+            async with self._bringing:
+                return await self._bring_in_own(command, by)
         if self.is_sealed:
             return await self._begin_exchange(command, by)
         typed = self._doors.typed(self._link.home, command.key_id)
@@ -582,6 +583,50 @@ class RemoteRoom(MirrorRoom):
                 self._doors.note_code(RequestId(answer.request), codes.normalise(answer.join_code)[:MAX_CODE])
         await self._told_of_knock(command, by, answer)
         return Decision(answer=answer.status)
+
+    async def _bring_in_own(self, command: c.Knock, by: By) -> Decision:
+        """Bring an agent of this home into a sealed queue of its person. This home makes the record by which the agent
+        reads, so nothing has to be shown to anybody. The answer comes when the mirror holds that record. Whom a record
+        put out, the person decides about, as about everybody else."""
+        await self._heard_all()
+        if await self._turning.was_put_out(self.actor.aggregate, by.actor, by.principal):
+            return await self._begin_exchange(command, by)
+        for left in reversed(range(DECIDE_TRIES)):
+            room = self.actor.aggregate
+            now = Millis(max(self._desk.now_at(self._link.home), room.last_at))
+            decision = room.decide(command, by=by, now=now, ids=self._desk.random)
+            joined = decision.events[0] if decision.events else None
+            session_key = self._own_key(command.key_id)
+            if not isinstance(joined, e.MemberJoined) or session_key is None:
+                return decision
+            knock, key = (
+                self._attest(decision.statements[0], by),
+                await self._secrets.told_key(self._link.home, by.actor),
+            )
+            claim, asks = Claim(by.actor, by.principal, joined.handle), joined.role == REQUESTER
+            params = t.KnockAtRoom(
+                session_key=session_key,
+                statement=knock.body,
+                signature=knock.signature,
+                role=command.role,
+                sealing_key=key.body,
+                sealing_key_signature=key.signature,
+                epoch=await self._turning.following(room, admits=claim, asks=asks, own=key),
+            )
+            try:
+                await self._link.call("link.knock", params, by=by.actor)
+                break
+            except Refused as error:
+                what = error.details.get("what")
+                if not left or error.code not in ("statement_refused", "stale_epoch"):
+                    raise
+                if (error.code, what) == ("statement_refused", "counter"):
+                    await self._secrets.renew(self._link.home, by.actor)
+            await trio.sleep(DECIDE_PAUSE_S)
+        await self._link.follow(self.room)
+        await self._link.told_all(self.room, SHOWN_S)
+        await self._shown(lambda room: _is_in(room, by.actor) and not room.state.members[by.actor].waits)
+        return Decision(answer="joined")
 
     async def _told_of_knock(self, command: c.Knock, by: By, answer: t.Knocked) -> None:
         """Wait until the mirror shows how an agent stands that knocked."""
@@ -843,7 +888,8 @@ class RemoteRoom(MirrorRoom):
         if not isinstance(decision, DecisionStatement) or not decision.admit:
             return None
         newcomer = Claim(decision.agent, decision.principal, decision.handle)
-        return await self._record(room, admits=newcomer, decisions=[decision_digest(signed)])
+        asks = asks_by(room.state, room.state.requests[decision.request])
+        return await self._record(room, admits=newcomer, asks=asks, decisions=[decision_digest(signed)])
 
     async def _record(self, room: Room, **changes: Any) -> t.EpochTold | None:
         """The record that goes along with what the room's person decides. Where this home cannot make one, the decision
@@ -1237,7 +1283,10 @@ class RemoteRoom(MirrorRoom):
         if envelope.v != SEALED:
             return None
         await self._secrets.prepare(home, self.room)
-        return self._secrets.message_key(home, envelope, author)
+        part = sealed_part(envelope)
+        seats = (await self._rosters.held(await self.quiet(), (part.record,))).get(part.record)
+        asks = seats is not None and seats.inside.get(author, False)
+        return self._secrets.message_key(home, envelope, author, asks=asks)
 
     def host_of(self, request: Request) -> str:
         return self._exchanges.host(self.room, request) if self.is_sealed else request.host
@@ -1280,6 +1329,17 @@ def _id_of(room: RoomId, agent: AgentId, command: c.PostMessage) -> MessageId:
 def _fail(submission: Submission, error: ParlerError) -> None:
     submission.error = error
     submission.finish()
+
+
+def _carries_none(what: str, command: str, op: str) -> Refused:
+    return Refused(
+        "relay_older",
+        f"The relay runs an older Parler, which carries no {what}.",
+        hint="Ask whoever runs the relay to upgrade it; or open a room that it can read, with --clear.",
+        tool_hint="Your user can ask whoever runs the relay to upgrade it, or open a room there that the relay can "
+        f"read: parler {command} --clear",
+        op=op,
+    )
 
 
 def _is_in(room: Room, agent: AgentId) -> bool:

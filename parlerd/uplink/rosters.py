@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from parlerd.bounded import Bounded
 from parlerd.core import events as e
-from parlerd.core.epoch_record import check_record, record_digest
+from parlerd.core.epoch_record import Roster, check_record, record_digest
 from parlerd.core.errors import Refused
 from parlerd.core.lifecycle import owners_of
 from parlerd.core.model import AgentId
@@ -40,7 +40,8 @@ class Seats(NamedTuple):
     somebody who was put out could pass an old record off as a later one."""
 
     number: int
-    inside: frozenset[AgentId]
+    inside: Mapping[AgentId, bool]
+    """Each with whether it only asked for work, which is so in queues alone."""
 
 
 Inside = Mapping[bytes, Seats]
@@ -72,20 +73,25 @@ class Rosters:
     async def of(self, mirror: Room, records: Mapping[bytes, int], *, agent: AgentId, pull: Pull) -> Inside:
         """Who was in the rosters of these records, without those of which nobody shows it. `pull` asks the room's home
         as `agent`. Raises what `pull` raises that may pass."""
-        state = mirror.state.epochs
-        found = {record: self._known[record] for record in records if record in self._known}
-        if state.record in records:
-            found[state.record] = Seats(state.number, frozenset(state.roster))
-        if missing := records.keys() - found.keys():
-            found |= await self._from_log(mirror.state, missing)
+        found = await self.held(mirror, records)
         if unheld := {record: records[record] for record in records.keys() - found.keys()}:
             found |= await self._from_home(mirror.state, unheld, agent, pull)
         for record, seats in found.items():
             self._known[record] = seats
         return found
 
+    async def held(self, mirror: Room, records: Iterable[bytes]) -> dict[bytes, Seats]:
+        """The same, as far as this home knows, without asking the room's home."""
+        state, wanted = mirror.state.epochs, set(records)
+        found = {record: self._known[record] for record in wanted if record in self._known}
+        if state.record in wanted:
+            found[state.record] = Seats(state.number, _seats(state.roster))
+        if missing := wanted - found.keys():
+            found |= await self._from_log(mirror.state, missing)
+        return found
+
     async def _from_log(self, state: RoomState, missing: Iterable[bytes]) -> dict[bytes, Seats]:
-        wanted, inside = set(missing), set[AgentId]()
+        wanted, inside = set(missing), dict[AgentId, bool]()
         found: dict[bytes, Seats] = {}
         places = [place for _, place in state.epochs.turned]
         for begin in range(0, len(places), ROSTERS):
@@ -93,10 +99,11 @@ class Rosters:
                 event = header.event
                 if not isinstance(event, e.EpochTurned):
                     continue
-                before = set[AgentId]() if event.anew else inside - {*event.removed}
-                inside = before | {agent for agent, _ in event.added}
+                before = {} if event.anew else inside
+                inside = {agent: asks for agent, asks in before.items() if agent not in event.removed}
+                inside |= _seats(dict(event.added))
                 if event.record in wanted:
-                    found[event.record] = Seats(event.number, frozenset(inside))
+                    found[event.record] = Seats(event.number, inside)
         return found
 
     async def _from_home(
@@ -125,6 +132,10 @@ class Rosters:
         return found
 
 
+def _seats(roster: Roster) -> dict[AgentId, bool]:
+    return {agent: entry.requester for agent, entry in roster.items()}
+
+
 def _shown(state: RoomState, told: t.EpochEntry) -> Seats | None:
     """Who was in the roster of a record of this room, where the record and its signature show it."""
     try:
@@ -133,6 +144,6 @@ def _shown(state: RoomState, told: t.EpochEntry) -> Seats | None:
             return None
         owner = signer_at(owners_of(state.lifecycle), record.number)
         epochs.signer_of(told.record, told.signature, owners=[owner.principal])
-        return Seats(record.number, frozenset(roster_told(told, record)))
+        return Seats(record.number, _seats(roster_told(told, record)))
     except Refused:
         return None

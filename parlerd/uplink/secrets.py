@@ -2,6 +2,7 @@
 
     key        drawn for an agent and a home, durable before anybody hears of it -> signed -> in the owner's next record
     record     names its wraps -> one of them is for an agent of this home -> the epoch's secret -> durable
+               in a queue, for an agent that only asks for work -> two keys of its own -> durable
     message    names its record -> the secret, or a wrap of its own -> its words
 
 Not here: the encryption (`identity.sealing`, `identity.epochs`), and which record is in force (the mirror says so).
@@ -22,7 +23,7 @@ from typing import Final
 import trio
 
 from parlerd.core.envelope import Envelope
-from parlerd.core.epoch_record import EpochCard, EpochRecord, Wraps, record_digest
+from parlerd.core.epoch_record import EpochCard, EpochRecord, Wraps, record_digest, requesters_of
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, By, HomeId, RoomId
 from parlerd.core.room import RoomState
@@ -67,6 +68,9 @@ class Secrets:
         """The sealing keys of this home's agents for each home that was asked about, the newest last."""
         self._epochs: dict[RoomId, dict[bytes, EpochSecretRow]] = {}
         """The secrets of each room that was asked about, by the hashes of their records."""
+        self._asking: dict[RoomId, dict[tuple[bytes, AgentId], EpochSecretRow]] = {}
+        """What agents of this home that only ask for work have of each queue that was asked about, by the hashes of its
+        records."""
         self._made: dict[RoomId, set[bytes]] = {}
         """The hashes of the records that this home signed, of each room that was asked about."""
         self._unstored: list[EpochSecretRow] = []
@@ -87,7 +91,9 @@ class Secrets:
         if room not in self._epochs:
             rows = await self._desk.library.epoch_secrets(room)
             made = await self._desk.library.made_records(room)
-            self._epochs.setdefault(room, {row.record: row for row in rows})
+            self._epochs.setdefault(room, {row.record: row for row in rows if not row.requester})
+            asking = {(row.record, AgentId(row.requester)): row for row in rows if row.requester}
+            self._asking.setdefault(room, asking)
             self._made.setdefault(room, set()).update(row.record for row in made)
 
     async def note_made(self, room: RoomId, number: int, record: bytes) -> None:
@@ -203,21 +209,26 @@ class Secrets:
 
     def oldest_epoch(self, room: RoomId) -> int:
         """The number of the oldest epoch of a room whose secret this home has; 0 where it has none."""
-        return min((row.number for row in self._epochs.get(room, {}).values()), default=0)
+        rows = [*self._epochs.get(room, {}).values(), *self._asking.get(room, {}).values()]
+        return min((row.number for row in rows), default=0)
 
     def learn(self, record: EpochRecord, digest: bytes, wraps: Wraps) -> EpochSecretRow | None:
         """The secret of the epoch that begins with a record whose signature was checked, if a wrap brings it to an
-        agent of this home. Nothing that one of them was given before is asked for again.
+        agent of this home. Nothing that one of them was given before is asked for again. What the record gives to those
+        that only ask for work is kept beside it.
 
         Raises `Refused(sealed_unreadable)` where the wrap for an agent of this home does not bring the secret that the
         record names: its maker gave something else to this member than to others.
         """
+        keys, failed, requesters = self._keys.get(record.home, {}), None, requesters_of(record)
+        for agent in requesters:
+            if agent in keys:
+                failed = self._learn_asking(record, digest, wraps, agent) or failed
         known = self.epoch(record.room, digest)
         if known is not None:
             return known
-        keys, failed = self._keys.get(record.home, {}), None
         for agent, _ in wraps:
-            for key in reversed(keys.get(agent, ())):
+            for key in reversed(() if agent in requesters else keys.get(agent, ())):
                 try:
                     secret = epochs.secret_of(record, wraps, agent, sealing.key_pair(key.private))
                 except Refused as error:
@@ -228,14 +239,34 @@ class Secrets:
             raise failed
         return None
 
+    def _learn_asking(self, record: EpochRecord, digest: bytes, wraps: Wraps, agent: AgentId) -> Refused | None:
+        """Keep what a record gives to an agent of this home that only asks for work; gives why nothing was found."""
+        known, failed = self._asking.setdefault(record.room, {}), None
+        if (digest, agent) in known:
+            return None
+        for key in reversed(self._keys[record.home][agent]):
+            try:
+                found = epochs.asking_of(record, wraps, agent, sealing.key_pair(key.private))
+            except Refused as error:
+                failed = error
+            else:
+                row = EpochSecretRow(record.room, record.number, digest, found.secret + found.card, agent)
+                known[digest, agent] = row
+                self._unstored.append(row)
+                return None
+        return failed
+
     async def forget(self, room: RoomId, below: int) -> None:
         """Let the secrets go of a room's epochs with numbers below this one. Raises `StoreError`."""
-        known = self._epochs.get(room, {})
-        old = [row for row in known.values() if row.number < below]
+        known, asking = self._epochs.get(room, {}), self._asking.get(room, {})
+        old = [row for row in (*known.values(), *asking.values()) if row.number < below]
         if old:
             await self._desk.library.record([DropEpochSecrets(room, below)])
             for row in old:
-                known.pop(row.record, None)
+                if row.requester:
+                    asking.pop((row.record, AgentId(row.requester)), None)
+                else:
+                    known.pop(row.record, None)
 
     def note(self, row: EpochSecretRow) -> EpochSecretRow:
         """Keep a secret that was found to be that of its record. `store` makes it durable."""
@@ -247,11 +278,15 @@ class Secrets:
 
     def card(self, record: EpochRecord, digest: bytes) -> EpochCard | None:
         """What a record says to those who can read its epoch, if this home can: what `learn` found."""
-        row = self.epoch(record.room, digest)
-        if row is None:
-            return None
+        row, room = self.epoch(record.room, digest), record.room
+        asking = next((each for (name, _), each in self._asking.get(room, {}).items() if name == digest), None)
         try:
-            card = epochs.card(record, row.secret)
+            if row is not None:
+                card = epochs.card(record, row.secret)
+            elif asking is not None:
+                card = epochs.card_by_key(record, asking.secret[sealing.KEY :])
+            else:
+                return None
         except Refused:
             # Its maker sealed something else. The epoch can be read all the same.
             return None
@@ -278,41 +313,57 @@ class Secrets:
         """
         check_composed(composed)
         state = room.epochs
-        row = self.epoch(room.room, state.record)
+        epoch = None if author not in state.roster else self._sealing_epoch(room, author)
         readers: Mapping[AgentId, bytes] | None = None
         if composed.visibility is not None:
             named = {*composed.visibility, author}
             if not named <= state.roster.keys():
                 raise Refused("not_sealed_in")
             readers = {agent: state.roster[agent].key for agent in sorted(named)}
-        if row is None or author not in state.roster:
+        if epoch is None:
             raise Refused("not_sealed_in")
         return sealing.seal(
             composed,
             author=author,
-            epoch=_epoch(row),
+            epoch=epoch,
             readers=readers,
             input=input,
             random=self._desk.random.bytes,
         )
 
-    def words(self, home: HomeId, envelope: Envelope, body: bytes, author: AgentId) -> bytes | None:
+    def _sealing_epoch(self, room: RoomState, author: AgentId) -> sealing.Epoch | None:
+        """The epoch in force as this author seals with it, if this home has that."""
+        state = room.epochs
+        row = self.epoch(room.room, state.record)
+        if not state.roster[author].requester:
+            return None if row is None else _epoch(row)
+        asking = self._asking.get(room.room, {}).get((state.record, author))
+        if asking is not None:
+            return _epoch(asking)._replace(secret=asking.secret[: sealing.KEY])
+        return None if row is None else asking_epoch(_epoch(row), room.room, author)
+
+    def words(
+        self, home: HomeId, envelope: Envelope, body: bytes, author: AgentId, *, asks: bool = False
+    ) -> bytes | None:
         """What is sealed in an envelope of version 4 of this author, which was found sound and came in these bytes;
-        None where this home cannot read it."""
-        key = self.message_key(home, envelope, author)
+        None where this home cannot read it. `asks` says that the record which the message names holds the author as one
+        that only asks for work."""
+        key = self.message_key(home, envelope, author, asks=asks)
         try:
             return None if key is None else sealing.open_with_key(body, key)
         except Refused:
             return None
 
-    def message_key(self, home: HomeId, envelope: Envelope, author: AgentId) -> bytes | None:
-        """The key of this message of this author, which opens no other; None where this home has no such key."""
+    def message_key(self, home: HomeId, envelope: Envelope, author: AgentId, *, asks: bool) -> bytes | None:
+        """The key of this message of this author, which opens no other; None where this home has no such key. `asks` is
+        as for `words`."""
         part = sealed_part(envelope)
         if envelope.visibility is None:
             row, recap = self.epoch(envelope.room, part.record), self._recaps.get(envelope.room)
             if row is not None:
+                epoch = asking_epoch(_epoch(row), envelope.room, author) if asks else _epoch(row)
                 with suppress(Refused):
-                    return sealing.key_of(envelope, author=author, epoch=_epoch(row))
+                    return sealing.key_of(envelope, author=author, epoch=epoch)
                 return None
             return recap[1] if recap is not None and recap[0] == envelope.id else None
         keys = self._keys.get(home, {})
@@ -343,9 +394,14 @@ class HomeOpener:
     def is_copied(self, record: EpochRecord, body: bytes, signature: bytes) -> bool:
         return self.secrets.is_copied(record, body, signature)
 
-    def words(self, envelope: Envelope, body: bytes, author: AgentId) -> bytes | None:
-        return self.secrets.words(self.home, envelope, body, author)
+    def words(self, envelope: Envelope, body: bytes, author: AgentId, *, asks: bool = False) -> bytes | None:
+        return self.secrets.words(self.home, envelope, body, author, asks=asks)
 
 
 def _epoch(row: EpochSecretRow) -> sealing.Epoch:
     return sealing.Epoch(row.number, row.record, row.secret)
+
+
+def asking_epoch(epoch: sealing.Epoch, room: RoomId, author: AgentId) -> sealing.Epoch:
+    """An epoch of a queue as what a requester says there is sealed, for whoever has the epoch's secret."""
+    return epoch._replace(secret=epochs.asking_secret(epoch.secret, room, epoch.number, author))

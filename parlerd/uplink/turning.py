@@ -12,6 +12,10 @@ decision: that somebody is in is the word of the room's home alone, which would 
 and with somebody who owned the room before anybody at all. That somebody was put out stands in a
 record, also of one whom no record held yet.
 
+Into a queue this home brings the agents of its own person by itself. Each record of a queue says who only asks for
+work: whoever came in by a key that lets in as that, and whoever said so itself, which only takes away from what that
+one can read.
+
 A record is signed by the person, so no other machine makes one: what waits, waits until this daemon runs and reaches
 the room's home, and everybody there can see since when.
 
@@ -29,7 +33,7 @@ from typing import Final, NamedTuple
 
 from parlerd.bounded import Bounded
 from parlerd.core import events as e
-from parlerd.core.approvals import opened_for
+from parlerd.core.approvals import Request, opened_for, standing_request
 from parlerd.core.envelope import OPENED, decode_envelope, opened_part
 from parlerd.core.epoch_record import (
     MAX_CHANGES,
@@ -42,6 +46,7 @@ from parlerd.core.epoch_record import (
     put_out_digest,
 )
 from parlerd.core.errors import Refused
+from parlerd.core.membership import REQUESTER
 from parlerd.core.model import AgentId, Millis, Position, PrincipalId, RoomId
 from parlerd.core.room import Room, RoomState
 from parlerd.core.sealing import sealed_part
@@ -221,10 +226,14 @@ class Turning:
         puts_out: AgentId | None = None,
         decisions: Iterable[bytes] = (),
         names: PrincipalId | None = None,
+        asks: bool = False,
+        own: Attested | None = None,
     ) -> t.EpochTold | None:
         """The record that follows the one in force, with everything that waits. With `admits` it holds this newcomer
-        too, and with `puts_out` this one no longer. It `names` this person as successor, or nobody where that is empty;
-        with None the one whom this home's person named before, while that one has an agent in the roster.
+        too, which in a queue may only ask for work (`asks`), and with `puts_out` this one no longer. It `names` this
+        person as successor, or nobody where that is empty; with None the one whom this home's person named before,
+        while that one has an agent in the roster. `own` is the sealing key of a newcomer of this home that told nobody
+        of it before.
 
         Where this home has not the secret in force, because an older copy of it was put in place that lacks its newest
         keys, its agents come with new ones, and no link leads back from this record: who comes in later cannot read
@@ -253,6 +262,11 @@ class Turning:
         claims = {agent: claim for agent, claim in claims.items() if agent not in gone and agent != puts_out}
         decisions = (*decisions, *(() if puts_out is None else (put_out_digest(puts_out),)))
         added = [each for claim in claims.values() if (each := await self._added(room, claim)) is not None]
+        if admits is not None and own is not None:
+            entry = sealed.get(admits.agent)
+            added = [each for each in added if each.agent != admits.agent]
+            if entry is None or check(own.body, SealingKey).counter > entry.counter:
+                added.append(Added(admits.agent, admits.principal, admits.handle, own.body, own.signature))
         if row is None:
             anew = [await self._anew(room, agent) for agent in self._own(room) if agent not in gone]
             again = {each.agent for each in anew}
@@ -261,14 +275,23 @@ class Turning:
         first = {*_of(admits), *(self._own(room) if row is None else ())}
         added = sorted(added, key=lambda each: (each.agent not in first, each.agent))[:MAX_CHANGES]
         added = _seated(added, sealed.keys() - set(removed))
+        asking = {agent for agent, entry in sealed.items() if entry.requester}
+        others = (each.agent for each in added if admits is None or each.agent != admits.agent)
+        asking |= {agent for agent in others if agent not in sealed and self._asks(room, agent)}
+        if admits is not None:
+            asking = asking | {admits.agent} if asks else asking - {admits.agent}
+        # Whoever goes and finds no place in this record stays what it is until the next one.
+        asking &= (sealed.keys() - set(removed)) | {each.agent for each in added}
         # Whom nobody reads for any more takes nothing over: the home of the room and whoever was put out could do that
         # together.
-        readers = {entry.principal for agent, entry in sealed.items() if agent not in gone}
-        readers.update(each.principal for each in added)
+        readers = {entry.principal for agent, entry in sealed.items() if agent not in gone | asking}
+        readers.update(each.principal for each in added if each.agent not in asking)
         is_kept = now.signers[-1:] == [self._signers.principal] and now.successor in readers
         kept = now.successor if is_kept else PrincipalId("")
         successor = kept if names is None else names
-        says = puts_out is not None or (names is not None and names != kept)
+        says = puts_out is not None or own is not None or (names is not None and names != kept)
+        if admits is not None and admits.agent in sealed:
+            says = says or sealed[admits.agent].requester is not asks
         if not (added or gone or says or self._is_over(room, self._desk.now_at(state.home))):
             return None
         made = epochs.make(
@@ -283,6 +306,7 @@ class Turning:
             card=await self._card(room, row),
             decisions=decisions,
             successor=successor or None,
+            requesters=asking,
             # By this machine's clock alone: else a relay whose clock is ahead, or who lies about the times of messages,
             # would have the owner signed for as heard of later than it was.
             at=self._desk.clock.now(),
@@ -290,6 +314,14 @@ class Turning:
         )
         await self._secrets.note_made(state.room, made.record.number, made.epoch.record)
         return self.told(made)
+
+    @staticmethod
+    def _asks(room: Room, agent: AgentId) -> bool:
+        """Whether an agent that a record takes into a queue is to be given what a requester has. Nobody is given more
+        than the key says by which it was let in, whatever role the room's home tells of it."""
+        state = room.state
+        asked = standing_request(state.requests, agent)
+        return asks_by(state, asked) if asked is not None else state.members[agent].role == REQUESTER
 
     def _own(self, room: Room) -> list[AgentId]:
         """The agents of this home that are in a room's roster."""
@@ -327,7 +359,9 @@ class Turning:
             evidence = Evidence() if body is None else decode_evidence(body)
             first = state.lifecycle.owners[0]
             is_first = (agent, state.members[agent].principal) == (first.agent, first.principal)
-            if is_first or _is_by_owner(state, evidence.decision, evidence.decision_signature, entered):
+            # That somebody whom no decision let into a queue is an agent of this home is the home's own knowledge.
+            is_brought = state.kind == "service" and agent in self._desk.rooms.home.aggregate.state.agents
+            if is_first or is_brought or _is_by_owner(state, evidence.decision, evidence.decision_signature, entered):
                 return True
         else:
             decided = [
@@ -426,7 +460,8 @@ class Turning:
             if body is None:
                 raise Refused("not_sealed_in")
             card = epochs.card(check_record(decode_turned(body)[0]), row.secret)
-        if card.recap or not state.opening:
+        if card.recap or not state.opening or state.kind == "service":
+            # Those who only ask a queue for work have the card, and no message of another is for them.
             return card
         stored = await self._desk.library.body(state.room, state.opening)
         [header] = await self._desk.library.few_facts(state.room, Position(state.opening - 1), 1)
@@ -440,6 +475,13 @@ class Turning:
             sealed, author=header.by.actor, epoch=sealing.Epoch(epoch.number, epoch.record, epoch.secret)
         )
         return EpochCard(card.title, sealed.id, key)
+
+
+def asks_by(room: RoomState, request: Request) -> bool:
+    """Whether somebody who is let in by a request only asks for work in this room: the key says so, or the one who
+    knocked did."""
+    key = room.keys.get(request.key_id)
+    return room.kind == "service" and (request.role == REQUESTER or (key is not None and key.requester))
 
 
 def decision_digest(signed: Attested) -> bytes:

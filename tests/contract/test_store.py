@@ -1882,6 +1882,16 @@ def test_the_secrets_of_a_room_s_epochs_are_kept_until_older_ones_are_dropped(ow
     assert own_store.epoch_secrets(other.room) == [other]
 
 
+def test_what_requesters_have_of_an_epoch_is_kept_beside_its_secret(own_store: Store) -> None:
+    asked = [
+        EpochSecretRow(ROOM, 1, bytes([1]) * 32, bytes([n]) * 64, agent) for n, agent in enumerate(sorted((ANN, BEN)))
+    ]
+    _do(own_store, *map(PutEpochSecret, (asked[1], _epoch(1), asked[0], _epoch(2))))
+    assert own_store.epoch_secrets(ROOM) == [_epoch(1), *asked, _epoch(2)]
+    _do(own_store, DropEpochSecrets(ROOM, below=2))
+    assert own_store.epoch_secrets(ROOM) == [_epoch(2)]
+
+
 def test_what_is_kept_of_a_key_or_an_epoch_stays_as_it_is(own_store: Store) -> None:
     _do(own_store, PutSealingKey(_sealing_key(1)), PutEpochSecret(_epoch(1)))
     _do(

@@ -176,6 +176,28 @@ def test_a_record(example: dict[str, Any]) -> None:
     assert read.number == record["number"]
 
 
+@each("queue")
+def test_what_a_requester_of_a_queue_has(example: dict[str, Any]) -> None:
+    body, wraps, private, secret, envelope = raw(example, "record", "wraps", "private", "secret", "envelope")
+    record, requester = unpacked(body), example["requester"]
+    own, card = again.requester_keys(record, wraps, requester, private)
+    assert (own.hex(), card.hex()) == (example["asking_secret"], example["card_key"])
+    assert again.requester_secret(secret, record, requester) == own
+    assert again.kdf(secret, "sealed/card", record["room"].encode(), again.n8(record["number"])) == card
+    assert again.unseal(card, record["card"][:24], record["card"][24:]).hex() == example["card"]
+    key = again.message_key(own, unpacked(envelope), requester)
+    assert key.hex() == example["key"]
+    assert again.words(envelope, key) == unpacked(bytes.fromhex(example["inside"]))
+    entries = [[*each[:3], bytes.fromhex(each[3]), *each[4:]] for each in example["entries"]]
+    assert again.roster_digest(entries) == record["roster"]
+    # Neither of the two opens what is sealed under the epoch's secret, or what another requester says.
+    others = {each["asking_secret"] for each in EXAMPLES["queue"]} - {own.hex()}
+    assert len(others) == 1
+    for wrong in (secret, card, bytes.fromhex(others.pop())):
+        with pytest.raises(CryptoError):
+            again.words(envelope, again.message_key(wrong, unpacked(envelope), requester))
+
+
 @pytest.mark.parametrize("count", [1, 15, 16, 1_024])
 def test_a_roster_of_any_size(count: int) -> None:
     roster = {

@@ -18,6 +18,7 @@ from parlerd.core.sealing import check_sealed
 from parlerd.core.statements import SealingKey, check
 from parlerd.engine import opening
 from parlerd.identity import epochs
+from parlerd.identity.sealing import derive
 from parlerd.uplink import arriving
 from parlerd.uplink.link import Link
 from parlerd.uplink.secrets import Secrets
@@ -26,6 +27,7 @@ from tests.sim.faults import Patch, fault
 from tests.sim.sealed_lies import Overtaken
 from tests.sim.sealed_stories import Away, KeptBack, OfAnotherRoom, OfOthers, OtherKey, PutOut, PutOutAndShown, WentBack
 from tests.sim.vault import Vault
+from tests.sim.working import Working
 from tests.sim.world import Plan, Simulation
 
 
@@ -37,6 +39,11 @@ def _sealed(seed: int) -> Simulation:
 def _in_vault(seed: int) -> Simulation:
     """A story with a sealed room into which people come, and which they leave."""
     return Simulation(seed, Plan(homes=(3,), acts=(Vault,), act=1.0))
+
+
+def _at_work(seed: int) -> Simulation:
+    """A story with a queue, in which people of three homes ask for work."""
+    return Simulation(seed, Plan(homes=(3,), acts=(Working,), act=1.0))
 
 
 @fault("old-epoch-accepted", "a home takes a message under an epoch that is over", Overtaken)
@@ -68,6 +75,14 @@ def _(patch: Patch) -> None:
     patch.setattr(epochs, "_wraps", to_all)
     for module in (core_turning, arriving):
         patch.setattr(module, "check_wraps", lambda data, record, roster: read_wraps(data, record))
+
+
+@fault("one-key-for-all-who-ask", "those who only ask a queue for work are all given one key", _at_work)
+def _(patch: Patch) -> None:
+    def of_nobody(secret: bytes, room: RoomId, number: int, agent: AgentId) -> bytes:
+        return derive(secret, b"sealed/requester", room.encode(), number.to_bytes(8, "big"))
+
+    patch.setattr(epochs, "asking_secret", of_nobody)
 
 
 @fault("request-key-in-clear", "the idempotency key that an agent chose is told to the relay", _sealed)

@@ -18,7 +18,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from parlerd.core.envelope import SEALED, Envelope, decode_envelope, is_unread, opened_part, sealed_in
-from parlerd.core.epoch_record import EpochRecord, Wraps, check_record, decode_turned, read_wraps, record_digest
+from parlerd.core.epoch_record import (
+    EpochRecord,
+    Wraps,
+    check_record,
+    decode_turned,
+    read_wraps,
+    record_digest,
+    requesters_of,
+)
 from parlerd.core.errors import Refused
 from parlerd.core.events import EpochTurned, MessageGated, MessagePosted
 from parlerd.core.gated import decode_signed
@@ -36,7 +44,17 @@ from tests.sim.stored import facts_of, state_of
 BLOCK: Final = 64
 SMALL: Final = 1_024
 """The blocks to which what is short is padded, and up to where. Source: docs/sealed.md, Padding."""
-SAID: Final = (" says ", " whispers ", "auth redesign", "auth-redesign", "Chose PKCE.", "the vault", "Behind the door.")
+SAID: Final = (
+    " says ",
+    " whispers ",
+    "auth redesign",
+    "auth-redesign",
+    "Chose PKCE.",
+    "the vault",
+    "Behind the door.",
+    "chore",
+    " did m_",
+)
 """What stands in the messages of these stories, and the topics, names and recaps of their sealed rooms."""
 CHOSEN: Final = re.compile(rb"home\d-[a-z0-9]+-(?:vault-|whispers-)?\d+\b")
 """The idempotency keys that agents choose in these stories."""
@@ -49,6 +67,11 @@ class Begun:
     record: EpochRecord
     wraps: Wraps
     roster: frozenset[AgentId]
+
+    @property
+    def workers(self) -> frozenset[AgentId]:
+        """Who has its secret: all of its roster but those who only ask a queue for work."""
+        return self.roster.difference(requesters_of(self.record))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +147,11 @@ class Outfit:
         keys: dict[AgentId, list[sealing.KeyPair]] = {}
         for row in home.sealing_keys(relay):
             keys.setdefault(row.agent, []).append(sealing.key_pair(row.private))
-        secrets = {row.record: row.secret for row in home.epoch_secrets(room)}
+        rows = home.epoch_secrets(room)
+        secrets = {row.record: row.secret for row in rows if not row.requester}
+        own = [
+            piece for row in rows if row.requester for piece in (row.secret[: sealing.KEY], row.secret[sealing.KEY :])
+        ]
         digests = list(held.epochs)
         for number, digest in reversed(list(enumerate(digests))):
             begun = held.epochs[digest]
@@ -138,7 +165,7 @@ class Outfit:
                 except Refused:
                     continue
                 secrets.setdefault(digests[number - 1], before)
-        return cls(keys, list(secrets.values()))
+        return cls(keys, [*secrets.values(), *own])
 
     @staticmethod
     def _unwrapped(begun: Begun, keys: dict[AgentId, list[sealing.KeyPair]]) -> Iterator[bytes]:
@@ -149,10 +176,18 @@ class Outfit:
                 except Refused:
                     continue
 
+    @staticmethod
+    def _secrets_of(secret: bytes, message: Sealed) -> tuple[bytes, ...]:
+        """What a message may be sealed with by somebody who has this secret: the epoch's, or a requester's."""
+        asking = epochs.asking_secret(
+            secret, message.envelope.room, sealed_part(message.envelope).epoch, message.author
+        )
+        return secret, asking
+
     def words_of(self, message: Sealed) -> bytes | None:
         """What it makes of a message; None where nothing that it has opens it."""
         envelope, part = message.envelope, sealed_part(message.envelope)
-        for secret in self.secrets:
+        for secret in (each for kept in self.secrets for each in self._secrets_of(kept, message)):
             key = sealing.message_key(secret, envelope.room, part.record, message.author, envelope.id, envelope.counter)
             try:
                 return sealing.open_with_key(message.body, key)
@@ -176,7 +211,7 @@ def nobody_else_can_read(relay: Store, room: RoomId, of: HomeId, homes: Collecti
     for home in homes:
         outfit = Outfit.of(home, of, room, held)
         mine = outfit.keys.keys()
-        inside = [bool(held.epochs[digest].roster & mine) for digest in digests]
+        inside = [bool(held.epochs[digest].workers & mine) for digest in digests]
         for message in held.messages:
             part, readers = sealed_part(message.envelope), message.envelope.visibility
             place = digests.index(part.record)
@@ -185,6 +220,8 @@ def nobody_else_can_read(relay: Store, room: RoomId, of: HomeId, homes: Collecti
             else:
                 # What was said before is for whoever comes in later, where the history is for everyone.
                 may = inside[place] or (is_full and any(inside[place:]))
+                # Who only asks reads what it says itself.
+                may = may or (message.author in mine and message.author not in held.epochs[part.record].workers)
             words = outfit.words_of(message)
             if words is not None and not may:
                 raise Broken(f"{message.id} of epoch {part.epoch} opens for a home that is not in its roster")

@@ -1,4 +1,5 @@
-"""An act: a queue with workers in two homes, some of whom die at their work, and people who ask for work.
+"""An act: a queue with workers in two homes, some of whom die at their work, and people of all homes who ask for work.
+It is sealed, or the relay can read it.
 
 The model is plain: a claim is one worker's; each task is ended once, by the holder of its newest claim; whoever asked
 for work is shown its results, once each, and nothing of what others asked for. What the relay's log says of each task
@@ -13,8 +14,9 @@ import trio
 
 from parlerd.core.errors import ParlerError
 from parlerd.core.events import TaskClaimed, TaskCompleted, TaskLapsed, TaskReleased
-from parlerd.core.model import Millis
+from parlerd.core.model import Millis, RoomId
 from parlerd.operations import types as t
+from tests.sim import sealed
 from tests.sim.acts import Act
 from tests.sim.broken import Broken
 from tests.sim.newcomers import Newcomer, decide
@@ -49,21 +51,26 @@ class Working(Act):
         owner, worker = self.person(f"{first.name}-owner"), self.person(f"{others[0].name}-worker")
         self.workers = [owner, worker]
         self.askers = [self.person(f"{first.name}-asker{number}") for number in range(2)]
-        served = await owner.want("queue.serve", t.Serve(service=QUEUE), t.Served)
+        far = self.person(f"{others[-1].name}-asker")
+        self.is_sealed = self.random.random() < 0.75
+        served = await owner.want("queue.serve", t.Serve(service=QUEUE, clear=not self.is_sealed), t.Served)
         self.room = served.room
+        self.askers.append(far)
         for each in (*self.workers, *self.askers):
             each.room = served.room
         self.people = list(self.askers)
-        self.count("queues")
+        self.count("sealed queues" if self.is_sealed else "queues")
         async with trio.open_nursery() as everybody:
-            for asker in self.askers:
+            for asker in self.askers[:-1]:
                 everybody.start_soon(self._ask, asker)
             everybody.start_soon(self._work, owner)
             await self._bring_in(owner, worker)
             everybody.start_soon(self._work, worker)
+            await self._bring_in(owner, far, requester=True)
+            everybody.start_soon(self._ask, far)
 
-    async def _bring_in(self, owner: Agent, worker: Agent) -> None:
-        invite = t.Invite(service=QUEUE, idempotency_key=QUEUE)
+    async def _bring_in(self, owner: Agent, worker: Agent, *, requester: bool = False) -> None:
+        invite = t.Invite(service=QUEUE, requester=requester, idempotency_key=f"{QUEUE}-{worker.name}")
         code = (await owner.want("room.invite", invite, t.Invited)).code
         newcomer = Newcomer(worker, admit=True)
         async with trio.open_nursery() as coming:
@@ -77,7 +84,11 @@ class Working(Act):
             await trio.sleep(self.random.expovariate(0.5))
             words = f"chore {number} for {asker.name}"
             send = t.Send(text=words, service=QUEUE, idempotency_key=words.replace(" ", "-"))
-            sent = await asker.want("message.send", send, t.Sent)
+            try:
+                sent = await asker.want("message.send", send, t.Sent)
+            except ParlerError as error:
+                # No honest relay leads to that.
+                raise Broken(f"{asker.name} cannot ask for work: {error.code}") from error
             self.asked[sent.id] = asker.name
             self.count("chores")
 
@@ -144,7 +155,12 @@ class Working(Act):
     # -- what has to hold ----------------------------------------------------------------------------------
 
     def check(self) -> None:
-        relay = self.stage.relay.store
+        relay, keys = self.stage.relay.store, self.stage.relay.keys
+        if self.is_sealed:
+            stores = [home.world.store for home in self.stage.homes]
+            sealed.nobody_else_can_read(relay, RoomId(self.room), keys.id, stores)
+            sealed.everybody_has_the_words(relay, RoomId(self.room), stores)
+            sealed.nothing_stands_in_clear(relay, RoomId(self.room), alone=False)
         for task, asker in self.asked.items():
             worker, fence = self.done[task]
             newest = max((number for id, number in self.held if id == task), default=fence)

@@ -106,6 +106,7 @@ TROUBLE: Final = (
     "channels",
     "guests of channels",
     "queues",
+    "sealed queues",
     "chores",
     "claims",
     "workers that died",

@@ -16,5 +16,5 @@ class NoOpener:
     def is_copied(self, record: EpochRecord, body: bytes, signature: bytes) -> bool:
         return False
 
-    def words(self, envelope: Envelope, body: bytes, author: AgentId) -> bytes | None:
+    def words(self, envelope: Envelope, body: bytes, author: AgentId, *, asks: bool = False) -> bytes | None:
         return None

@@ -4,9 +4,10 @@ driver of the core. Nothing here is encrypted: keys are made of names, and texts
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from parlerd.core import commands as c
@@ -21,16 +22,18 @@ from parlerd.core.epoch_record import (
     encode_wraps,
     record_digest,
     roster_digest,
+    seated,
 )
 from parlerd.core.exchange import PROOF, SHARE
 from parlerd.core.membership import claims_of
-from parlerd.core.model import AgentId, By, History, MessageId, Millis, RequestId, RosterEntry
+from parlerd.core.model import AgentId, By, History, MessageId, Millis, RequestId, RoomKind, RosterEntry
 from parlerd.core.sealing import TAG, padded_length
 from parlerd.core.statements import NONCE, SUITE, Claim, JoinCard, SealingKey, encode
 from parlerd.core.visibility import can_see
 from tests.support.core import HOME, OWNER, ROOM, Agent, RoomDriver, open_room
 
 WRAP = b"w" * 48
+ASKING_WRAP = b"w" * 80
 DECISION = b"d" * 32
 """The digest of a decision."""
 TEXT = b"t" * (padded_length(5) + TAG)
@@ -63,8 +66,8 @@ def join_card(who: Agent, key: SealingKey) -> JoinCard:
     )
 
 
-def wraps_of(agents: Iterable[AgentId]) -> bytes:
-    return encode_wraps(tuple((agent, WRAP) for agent in sorted(agents)))
+def wraps_of(agents: Iterable[AgentId], requesters: Collection[AgentId] = ()) -> bytes:
+    return encode_wraps(tuple((agent, WRAP if agent not in requesters else ASKING_WRAP) for agent in sorted(agents)))
 
 
 def epoch(record: EpochRecord, wraps: bytes) -> c.NewEpoch:
@@ -75,9 +78,10 @@ def epoch(record: EpochRecord, wraps: bytes) -> c.NewEpoch:
 class SealedDriver(RoomDriver):
     """A driver of a sealed room. `counters` are the numbers of the keys that the agents told last."""
 
-    def __init__(self, history: History = "full") -> None:
+    def __init__(self, history: History = "full", kind: RoomKind = "session") -> None:
         super().__init__()
         self.history = history
+        self.kind = kind
         self.counters: dict[AgentId, int] = {}
 
     # -- records -------------------------------------------------------------------------------------------
@@ -88,9 +92,11 @@ class SealedDriver(RoomDriver):
         add: Iterable[Claim] = (),
         remove: Iterable[AgentId] = (),
         decisions: tuple[bytes, ...] = (),
+        asking: Iterable[AgentId] = (),
         **more: Any,
     ) -> c.NewEpoch:
-        """The epoch that follows the one in force with these changes; `more` is put in the place of what it says."""
+        """The epoch that follows the one in force with these changes, in which those `asking` only ask for work; `more`
+        is put in the place of what it says."""
         state = self.aggregate.state.epochs
         gone = {*remove}
         roster = {agent: seat for agent, seat in state.roster.items() if agent not in gone}
@@ -100,7 +106,9 @@ class SealedDriver(RoomDriver):
             statement = encode(sealing_key(claim.agent, counter))
             added.append(Added(claim.agent, claim.principal, claim.handle, statement, bytes(64)))
             roster[claim.agent] = RosterEntry(claim.principal, claim.handle, key_of(claim.agent, counter), counter)
-        wraps = more.pop("wrapped", None) or wraps_of(roster)
+        requesters = tuple(sorted(asking))
+        roster = seated(roster, requesters)
+        wraps = more.pop("wrapped", None) or wraps_of(roster, requesters)
         number = state.number + 1
         said: dict[str, Any] = {
             "home": HOME,
@@ -116,6 +124,7 @@ class SealedDriver(RoomDriver):
             "link": bytes(LINK) if number > 1 and self.history == "full" else b"",
             "card": b"card",
             "decisions": decisions,
+            "requesters": requesters or msgspec.UNSET,
             "at": Millis(self.now),
             "nonce": number.to_bytes(NONCE),
             **more,
@@ -137,7 +146,7 @@ class SealedDriver(RoomDriver):
 
     def opening(self, **more: Any) -> c.OpenRoom:
         """The command that opens the room."""
-        command = open_room(OWNER, history=self.history, **more)
+        command = open_room(OWNER, history=self.history, kind=self.kind, **more)
         owner = Claim(OWNER.id, OWNER.principal, OWNER.name)
         return replace(
             command,

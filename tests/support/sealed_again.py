@@ -122,6 +122,21 @@ def epoch_secret(record: dict[str, Any], wraps: bytes, member: str, private: byt
     return secret
 
 
+def requester_keys(record: dict[str, Any], wraps: bytes, member: str, private: bytes) -> tuple[bytes, bytes]:
+    """What a requester gets instead: what its messages are sealed with, and the key of the card."""
+    assert hashlib.sha256(wraps).digest() == record["wraps"]
+    assert member in record["requesters"]
+    context = [b"epoch", record["room"].encode(), n8(record["number"]), member.encode()]
+    keys = unwrap(private, record["ephemeral"], dict(msgpack.unpackb(wraps))[member], *context)
+    assert len(keys) == 64
+    return keys[:32], keys[32:]
+
+
+def requester_secret(secret: bytes, record: dict[str, Any], member: str) -> bytes:
+    """The first of these, as a worker has it."""
+    return kdf(secret, "sealed/requester", record["room"].encode(), n8(record["number"]), member.encode())
+
+
 def boxed(record: dict[str, Any], secret: bytes, field: str) -> bytes:
     """What stands in a record's `link` or `card`."""
     key = kdf(secret, f"sealed/{field}", record["room"].encode(), n8(record["number"]))

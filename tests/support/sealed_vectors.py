@@ -28,7 +28,7 @@ from parlerd.core.envelope import (
     TextPart,
     encode_envelope,
 )
-from parlerd.core.epoch_record import encode_card, roster_digest
+from parlerd.core.epoch_record import check_wraps, encode_card, roster_digest
 from parlerd.core.gated import released
 from parlerd.core.model import BlobId, MessageId, Millis
 from parlerd.core.sealing import CHUNK, padded_length, sealed_part
@@ -53,6 +53,7 @@ def vectors() -> Vectors:
     first = turned(None, [OLIVE], random=Repeating("first"))
     second = turned(first, [BEN, CAT], random=Repeating("second"))
     third = turned(second, [], [CAT], random=Repeating("third"))
+    asked = turned(second, requesters=[BEN.id, CAT.id], random=Repeating("asked"))
     naming = turned(third, successor=BEN.principal, random=Repeating("naming"))
     return {
         "derive": [
@@ -93,6 +94,7 @@ def vectors() -> Vectors:
             _record(third, OLIVE, second),
             _record(naming, OLIVE, third),
         ],
+        "queue": [_queue(asked, CAT), _queue(asked, BEN)],
         "handover": [
             _handover(naming, BEN),
             _handover(naming, None),
@@ -194,6 +196,38 @@ def _record(made: epochs.Made, member: Person, before: epochs.Made | None) -> di
         ],
         "roster": roster_digest(roster),
         "verify": epochs.verify_words(ROOM, made.epoch.record, roster),
+    }
+
+
+def _queue(made: epochs.Made, requester: Person) -> dict[str, Any]:
+    """The record of a queue as somebody has it who only asks for work, and a message of theirs for the workers."""
+    wraps = check_wraps(made.wraps, made.record, made.roster)
+    asking = epochs.asking_of(made.record, wraps, requester.id, requester.pair())
+    epoch = made.epoch._replace(secret=asking.secret)
+    envelope = sealing.seal(
+        composed(TextPart("review it"), id="m_7", kind="task"),
+        author=requester.id,
+        epoch=epoch,
+        input=b"i" * 32,
+        random=Repeating(requester.id),
+    )
+    body = encode_envelope(envelope)
+    return {
+        "record": made.body,
+        "wraps": made.wraps,
+        "secret": made.epoch.secret,
+        "requester": requester.id,
+        "private": requester.pair().private,
+        "asking_secret": asking.secret,
+        "card_key": asking.card,
+        "card": encode_card(CARD),
+        "entries": [
+            [agent, entry.principal, entry.handle, entry.key, entry.counter, *([True] if entry.requester else [])]
+            for agent, entry in sorted(made.roster.items())
+        ],
+        "envelope": body,
+        "key": sealing.key_of(envelope, author=requester.id, epoch=epoch),
+        "inside": sealing.open_sealed(body, author=requester.id, epoch=epoch),
     }
 
 

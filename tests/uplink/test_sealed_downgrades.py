@@ -188,13 +188,13 @@ WORDS = re.compile("clear|seal|plain|encrypt", re.IGNORECASE)
 
 
 def test_who_can_ask_for_a_clear_room_at_all_is_known() -> None:
-    """Both operations ask for the person where the room is on a relay (`require_clear`)."""
+    """All of them ask for the person where the room is on a relay (`require_clear`)."""
     asks = {
         op.name
         for op in OPERATIONS.values()
         if {"clear", "sealed"} & set(getattr(op.params, "__struct_fields__", ())) and not op.name.startswith("link.")
     }
-    assert asks == {"session.open", "room.invite"}
+    assert asks == {"session.open", "room.invite", "queue.serve"}
 
 
 def test_no_argument_of_a_tool_opens_a_clear_room() -> None:

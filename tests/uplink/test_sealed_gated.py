@@ -378,7 +378,7 @@ def test_what_cannot_be_opened_is_kept_as_it_came_and_shown_as_one_sentence(
     async def main() -> None:
         async with met(tmp_path) as meeting:
             await gate(meeting.alice, "mine", kind="note")
-            monkeypatch.setattr(HomeOpener, "words", lambda *args: None)
+            monkeypatch.setattr(HomeOpener, "words", lambda *args, **seat: None)
             await put(meeting.alice, "open", True)
             await settle()
             page = await meeting.bob.recv()
@@ -450,7 +450,7 @@ def test_what_a_mirror_leaves_out_is_read_and_judged_as_well(tmp_path: Path) -> 
 
             def judged(part: GatedPart, author: str = alice, inside: Rosters | None = None) -> list[str]:
                 page = shows(room, author, released(part, id, None), before={bob: 7})
-                everybody = Seats(room.state.epochs.number, frozenset(room.state.epochs.roster))
+                everybody = Seats(room.state.epochs.number, dict.fromkeys(room.state.epochs.roster, False))
                 rosters = dict.fromkeys(records_of(page.messages), everybody) if inside is None else inside
                 found = judge(page, room.state, AgentId(bob), Seq(7), {}, link.mirrors.opener, rosters)
                 return [text_in(each.body or b"") for each in found.earlier.messages]
@@ -459,7 +459,7 @@ def test_what_a_mirror_leaves_out_is_read_and_judged_as_well(tmp_path: Path) -> 
             (record,) = records_of(shows(room, alice, released(part, id, None)).messages)
             # Of whom nobody shows that it was in then, nothing is shown.
             assert judged(part, inside={}) == []
-            others = {record: Seats(room.state.epochs.number, frozenset({AgentId(bob)}))}
+            others = {record: Seats(room.state.epochs.number, {AgentId(bob): False})}
             lies: list[tuple[GatedPart, str, Rosters | None]] = [
                 (part, alice, others),
                 (part, bob, None),

@@ -342,7 +342,7 @@ def test_an_old_message_under_a_record_that_was_in_force_no_more_is_a_contradict
             told = [page(room, bob, late), page(room, room.state.owner, now)]
             (link,) = meeting.ben.uplinks._links.values()
 
-            everybody = frozenset(room.state.epochs.roster)
+            everybody = dict.fromkeys(room.state.epochs.roster, False)
             records = records_of(message for each in told for message in each.messages)
             inside = {record: Seats(number, everybody) for record, number in records.items()}
 
@@ -361,7 +361,7 @@ def test_an_old_message_under_a_record_that_was_in_force_no_more_is_a_contradict
             assert lie.value.what == "epoch"
             # Who was in no roster then has said nothing; of whom nobody shows that, nothing is shown.
             (first,) = records_of(told[0].messages)
-            inside[first] = Seats(2, everybody - {bob})
+            inside[first] = Seats(2, {agent: asks for agent, asks in everybody.items() if agent != bob})
             with pytest.raises(Contradicted) as lie:
                 judged(*told)
             assert lie.value.what == "epoch"

@@ -269,6 +269,8 @@ class RosterEntry(Result, frozen=True, kw_only=True):
     handle: str
     key: bytes
     counter: _Count
+    requester: bool = False
+    """Whether it only asks a queue for work."""
 
 
 class EpochEntry(Result, frozen=True, kw_only=True):
@@ -540,6 +542,8 @@ class KnockAtRoom(Params, frozen=True, kw_only=True):
     share: Annotated[bytes, Meta(max_length=SHARE)] = b""
     """For a sealed room: the agent's share of the key exchange. Then `session_key` is the route of the key, and
     `statement` the agent's `JoinCard`."""
+    epoch: EpochTold | None = None
+    """For a sealed queue of the agent's own person: the record by which the agent reads, in place of an exchange."""
 
 
 class Knocked(Result, frozen=True, kw_only=True):
@@ -1399,8 +1403,16 @@ FAMILY: Final = Family(
                 "invalid_name",
                 "too_many_pending",
                 "too_many_members",
+                "stale_epoch",
             ),
-            facts=("join_requested", "member_joined", "sealing_key_told", "key_exchanged", "knock_ended"),
+            facts=(
+                "join_requested",
+                "member_joined",
+                "sealing_key_told",
+                "key_exchanged",
+                "knock_ended",
+                "epoch_turned",
+            ),
             example={"session_key": samples.KEY, "statement": b"", "signature": _KEY},
             answers=({"status": "pending", "request": "q_1", "join_code": "7F3K", "handle": ""},),
         ),

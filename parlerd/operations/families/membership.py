@@ -40,7 +40,8 @@ class Invite(Params, frozen=True, kw_only=True):
 
     `approval`: whether a person decides about each newcomer; if it is not said, a new room opens without, a queue is
     entered by a person's decision, and a room goes on as it was opened. `home` is where the room is, by name. `clear`:
-    as in `OpenSession`, for a channel that this invite opens on a relay."""
+    as in `OpenSession`, for a channel that this invite opens on a relay. `requester`: whether whoever comes into the
+    queue with it only asks for work there, and reads nothing but what is for them."""
 
     group: Short = ""
     service: Short = ""
@@ -50,6 +51,7 @@ class Invite(Params, frozen=True, kw_only=True):
     max_uses: Annotated[int, Meta(ge=1, le=10_000)] | None = None
     home: Short = ""
     clear: bool = False
+    requester: bool = False
     idempotency_key: IdempotencyKey | None = None
 
 

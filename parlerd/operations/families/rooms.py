@@ -216,13 +216,15 @@ class CompareRoom(Params, frozen=True, kw_only=True):
 
 class Reader(Result, frozen=True, kw_only=True):
     """An agent that is given the keys of a sealed room, and the person for whom it acts, both as the record of its
-    epoch names them. `fingerprint` is of the agent's key, as `agent.whoami` shows it to that agent."""
+    epoch names them. `fingerprint` is of the agent's key, as `agent.whoami` shows it to that agent. A `requester` of a
+    queue is given no key but that of what it asks itself."""
 
     id: str
     name: str
     fingerprint: str
     principal: str
     owner: bool = False
+    requester: bool = False
 
 
 class RoomCompared(Result, frozen=True, kw_only=True):

@@ -30,20 +30,23 @@ from parlerd.operations.shared import Lease, Message, TaskStatus
 
 class Serve(Params, frozen=True, kw_only=True):
     """`service` is the name of the queue; `NAME@HOME` where more than one home has a queue of that name, or where the
-    first worker wants it to be in a certain home."""
+    first worker wants it to be in a certain home. `clear`: as in `OpenSession`, for a queue that this opens on a
+    relay."""
 
     service: Annotated[Short, Meta(min_length=1)]
+    clear: bool = False
 
 
 class Served(Result, frozen=True, kw_only=True):
     """The agent is a worker of the queue. `opened` says that the queue was made for it; `open` counts the tasks that it
-    could claim now."""
+    could claim now. `sealed` says whether the relay that it is on cannot read it."""
 
     room: str
     name: str
     status: Literal["serving", "already_serving"]
     opened: bool = False
     open: int = 0
+    sealed: bool = False
 
 
 class ClaimTask(Params, frozen=True, kw_only=True):
@@ -159,6 +162,9 @@ FAMILY: Final = Family(
                 "ambiguous_name",
                 "invalid_param",
                 "person_only",
+                "needs_person",
+                "join_pending",
+                "join_denied",
                 "room_closed",
                 "throttled",
                 "unknown_key",

@@ -1,0 +1,552 @@
+"""Sealed queues on a relay: workers and requesters of two homes, what each can read, and what the relay has of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+
+from parlerd.core import events as e
+from parlerd.core.approvals import pending
+from parlerd.core.envelope import TextPart, decode_envelope, decode_inside
+from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.membership import is_requester
+from parlerd.core.model import AgentId, Position, RoomId
+from parlerd.core.room import Room
+from parlerd.core.sealing import sealed_part
+from parlerd.engine import cards, letting_in
+from parlerd.engine import epochs as engine_epochs
+from parlerd.engine.audit import Audited, is_signed
+from parlerd.engine.key_text import spelled_of
+from parlerd.identity.epochs import asking_secret
+from parlerd.identity.sealing import Epoch, key_pair, open_sealed
+from parlerd.operations import types as t
+from parlerd.uplink.exchanging import TRIES
+from parlerd.uplink.lanes import mirror_of
+from parlerd.uplink.secrets import Secrets
+from tests.support.engine import Party, Served, run, settle, texts
+from tests.support.relayed import Home, Relay, Wires, homes_of
+from tests.uplink.test_sealed import everything, spelled
+
+
+class Queue:
+    """Alice, of Ann's home, serves a sealed queue on the relay. Others of Ann's home and of Ben's come in."""
+
+    def __init__(self, wires: Wires, relay: Relay, ann: Home, ben: Home, cat: Home) -> None:
+        self.wires, self.relay, self.ann, self.ben, self.cat = wires, relay, ann, ben, cat
+        self.clear = False
+        """Whether the relay can read it."""
+        self.ann_served: Served
+        self.ben_served: Served
+        self.cat_served: Served
+        self.alice: Party
+        self.served: t.Served
+
+    @property
+    def room(self) -> RoomId:
+        return RoomId(self.served.room)
+
+    async def begin(self, ann: Served, ben: Served, cat: Served) -> None:
+        self.ann_served, self.ben_served, self.cat_served = ann, ben, cat
+        self.alice = await ann.agent("alice")
+        self.served = await self.alice.ask("queue.serve", t.Serve(service="review", clear=self.clear), t.Served)
+
+    async def invite(self, **more: Any) -> str:
+        invited = await self.alice.ask("room.invite", t.Invite(service="review", **more), t.Invited)
+        assert invited.sealed is not self.clear
+        return invited.code
+
+    async def bring_in(self, who: Party, name: str, *, role: str = "", **more: Any) -> None:
+        """Let an agent of another home in, by an invitation."""
+        code = await self.invite(**more)
+        waits = await who.join(code, role=role)
+        assert waits.status == "pending"
+        await (await self.ann_served.person()).approve(name, join_code=waits.join_code)
+        await settle()
+        assert (await who.join(code, role=role)).status == "joined"
+
+    async def room_of(self, home: Home) -> Room:
+        return await (await mirror_of(home.uplinks._desk, self.room)).quiet()
+
+    async def id_of(self, who: Party) -> AgentId:
+        return AgentId((await who.whoami()).id)
+
+    async def asks(self, home: Home, who: Party) -> bool:
+        return (await self.room_of(home)).state.epochs.roster[await self.id_of(who)].requester
+
+
+@asynccontextmanager
+async def serving(folder: Path, *, clear: bool = False) -> AsyncIterator[Queue]:
+    wires, relay, home = homes_of(folder)
+    queue = Queue(wires, relay, home("ann"), home("ben"), home("cat"))
+    queue.clear = clear
+    async with (
+        relay.serving(),
+        queue.ann.serving() as ann,
+        queue.ben.serving() as ben,
+        queue.cat.serving() as cat,
+    ):
+        await queue.begin(ann, ben, cat)
+        yield queue
+
+
+async def work(worker: Party, said: str, room: str) -> t.TaskHeld:
+    """Take the oldest task and end it, with these words."""
+    held = await worker.ask("task.claim", t.ClaimTask(room=room, wait_ms=60_000), t.TaskHeld)
+    assert held.id is not None
+    assert held.fence is not None
+    assert held.message is not None
+    done = t.CompleteTask(id=held.id, fence=held.fence, text=said, room=room)
+    await worker.ask("task.complete", done, t.TaskHeld)
+    return held
+
+
+def test_a_requester_of_another_home_asks_and_reads_the_result(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as queue:
+            assert queue.served.sealed
+            bob = await queue.ben_served.agent("bob")
+            await queue.bring_in(bob, "bob", requester=True)
+            assert await queue.asks(queue.ann, bob)
+            assert await queue.asks(queue.ben, bob)
+            sent = await bob.send("review the marlin", service="review")
+            assert not sent.queued
+            held = await work(queue.alice, "the marlin is a swordfish", queue.served.room)
+            assert held.message is not None
+            assert held.message.text == "review the marlin"
+            await settle()
+            assert await bob.read(room=queue.served.room) == ["the marlin is a swordfish"]
+            # The relay has nothing of the words.
+            stored = everything(queue.relay.store)
+            sent_bytes = b"".join(each for both in queue.wires.open for end in both for each in end.sent)
+            for word in ("marlin", "swordfish"):
+                for form in spelled(word):
+                    assert form not in stored, word
+                    assert form not in sent_bytes, word
+            assert (await queue.room_of(queue.ann)).state.alarm is None
+            assert (await queue.room_of(queue.ben)).state.alarm is None
+
+    run(main)
+
+
+def test_agents_of_the_owners_person_come_in_unasked(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as queue:
+            carol, dora = await queue.ann_served.agent("carol"), await queue.ann_served.agent("dora")
+            await carol.send("review the marlin", service="review")
+            assert await queue.asks(queue.ann, carol)
+            served = await dora.ask("queue.serve", t.Serve(service="review"), t.Served)
+            assert (served.status, served.opened, served.open, served.sealed) == ("serving", False, 1, True)
+            assert not await queue.asks(queue.ann, dora)
+            await work(dora, "it swims", queue.served.room)
+            await settle()
+            assert await carol.read(room=queue.served.room) == ["it swims"]
+            # Who asked works from now on, and reads what was asked before.
+            served = await carol.ask("queue.serve", t.Serve(service="review"), t.Served)
+            assert (served.status, served.open) == ("serving", 0)
+            assert not await queue.asks(queue.ann, carol)
+            page = await carol.recv(room=queue.served.room, all=True)
+            assert "review the marlin" in texts(page)
+            await trio.sleep(60)
+            assert (await queue.room_of(queue.ann)).state.alarm is None
+
+    run(main)
+
+
+async def played(folder: Path, *, clear: bool) -> list[object]:
+    """What happens in a queue to which workers and requesters of three homes come, as each of them is told."""
+    said: list[object] = []
+    async with serving(folder, clear=clear) as queue:
+        room = queue.served.room
+        carol, dan = await queue.ann_served.agent("carol"), await queue.cat_served.agent("dan")
+        bob = await queue.ben_served.agent("bob")
+        await queue.bring_in(bob, "bob")
+        await queue.bring_in(dan, "dan", requester=True)
+        said.append((await dan.refused("task.claim", t.ClaimTask(room=room))).code)
+
+        async def claim(who: Party, **more: Any) -> t.TaskHeld:
+            await settle()
+            return await who.ask("task.claim", t.ClaimTask(room=room, **more), t.TaskHeld)
+
+        async def words(who: Party) -> list[str]:
+            await settle()
+            return await who.read(room=room)
+
+        async def ends(who: Party, held: t.TaskHeld, text: str) -> str:
+            done = t.CompleteTask(id=held.id or "", fence=held.fence or 0, text=text, room=room)
+            try:
+                return str((await who.ask("task.complete", done, t.TaskHeld)).status)
+            except ParlerError as error:
+                return error.code
+
+        # Asked, claimed, renewed, spoken of, and done.
+        await dan.send("one", service="review")
+        first = await claim(bob)
+        said.append(first.message and first.message.text)
+        await bob.ask("task.renew", t.RenewTask(id=first.id or "", room=room, lease_ms=60_000), t.TaskHeld)
+        await bob.ask("task.say", t.SayOfTask(id=first.id, status="working", text="half", room=room), t.TaskHeld)
+        said += [await ends(bob, first, "one is done"), await words(dan)]
+        # Given back, and taken by another.
+        await carol.send("two", service="review")
+        second = await claim(alice := queue.alice)
+        await alice.ask("task.release", t.ReleaseTask(id=second.id or "", room=room), t.TaskHeld)
+        again = await claim(bob)
+        said += [again.id == second.id, await ends(bob, again, "two is done"), await words(carol), await words(dan)]
+        # A worker goes silent, another takes over, and the first comes too late.
+        await dan.send("three", service="review")
+        dead = await claim(bob, lease_ms=20_000)
+        await trio.sleep(60)
+        taken = await claim(alice)
+        said += [
+            taken.id == dead.id,
+            await ends(bob, dead, "three, too late"),
+            await ends(alice, taken, "three is done"),
+        ]
+        said += [await words(dan), sorted(await words(bob))[-1:], sorted(await words(alice))[-2:]]
+        # Two at once.
+        await carol.send("four", service="review")
+        won: list[t.TaskHeld] = []
+        async with trio.open_nursery() as both:
+            for who in (alice, bob):
+                both.start_soon(_try, who, room, won)
+        held = [each for each in won if each.id is not None]
+        said.append((len(won), len(held)))
+        # Taken back by whoever asked, while nobody has it, and open for a time.
+        timer = t.TimerAsked(effect="delete", ms=30_000)
+        sent = await dan.send("five", service="review", timer=timer)
+        await settle()
+        board = await alice.ask("room.board", t.LookAtBoard(room=room), t.Board)
+        said.append(sorted(task.text for task in board.tasks))
+        await trio.sleep(60)
+        said.append((await claim(bob)).id)
+        gone = t.SayOfTask(status="cancelled", id=sent.id, room=room)
+        said.append((await dan.refused("task.say", gone)).code)
+        for home in (queue.ann, queue.ben, queue.cat):
+            said.append((await queue.room_of(home)).state.alarm)
+    return said
+
+
+async def _try(who: Party, room: str, won: list[t.TaskHeld]) -> None:
+    won.append(await who.ask("task.claim", t.ClaimTask(room=room), t.TaskHeld))
+
+
+def test_everything_of_a_queue_goes_as_in_a_clear_one(tmp_path: Path) -> None:
+    for name in ("sealed", "clear"):
+        (tmp_path / name).mkdir()
+
+    async def main() -> None:
+        sealed, clear = await played(tmp_path / "sealed", clear=False), await played(tmp_path / "clear", clear=True)
+        assert sealed == clear
+        assert sealed[1:4] == ["one", "done", ["half", "one is done"]]
+
+    run(main)
+
+
+def sealed_in(relay: Relay, room: RoomId) -> list[tuple[AgentId, bytes]]:
+    """Every message that the relay has of the room: who wrote it, and its bytes."""
+    found = []
+    for fact in relay.store.whole_facts(room, Position(0), 1_000):
+        if isinstance(fact.header.event, e.MessagePosted) and fact.body is not None:
+            found.append((fact.header.by.actor, fact.body))
+    return found
+
+
+def opened_by(home: Home, relay: Relay, room: RoomId) -> set[str]:
+    """The words that a home can read of all that the relay has, with everything that its own store holds: each secret
+    as any secret, each key as any reader's."""
+    rows = home.world.store.epoch_secrets(room)
+    secrets = [piece for row in rows for piece in (row.secret[:32], row.secret[32:]) if piece]
+    keys = [(row.agent, key_pair(row.private)) for row in home.world.store.sealing_keys(relay.keys.id)]
+    found: set[str] = set()
+    for author, body in sealed_in(relay, room):
+        part = sealed_part(decode_envelope(body))
+        for secret in secrets:
+            for each in (secret, asking_secret(secret, room, part.epoch, author)):
+                with suppress(Refused):
+                    words = open_sealed(body, author=author, epoch=Epoch(part.epoch, part.record, each))
+                    found |= {each.text for each in decode_inside(words).parts if isinstance(each, TextPart)}
+        for agent, pair in keys:
+            with suppress(Refused):
+                words = open_sealed(body, author=author, me=(agent, pair))
+                found |= {each.text for each in decode_inside(words).parts if isinstance(each, TextPart)}
+    return found
+
+
+def test_a_requester_and_the_relay_together_read_nothing_that_another_asked_for(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as queue:
+            bob, dan = await queue.ben_served.agent("bob"), await queue.cat_served.agent("dan")
+            await queue.bring_in(bob, "bob", requester=True)
+            await queue.bring_in(dan, "dan", requester=True)
+            await bob.send("the marlin, please", service="review")
+            await dan.send("the halibut, please", service="review")
+            for said in ("the marlin is here", "the halibut is here"):
+                await work(queue.alice, said, queue.served.room)
+            await queue.alice.send("for workers: both are fish", room=queue.served.room)
+            await settle()
+            assert await dan.read(room=queue.served.room) == ["the halibut is here"]
+            own = {"the halibut, please", "the halibut is here"}
+            assert opened_by(queue.cat, queue.relay, queue.room) == own
+            # The same look through the store of a worker's home finds all of it, so it would find more here.
+            everything = own | {"the marlin, please", "the marlin is here", "for workers: both are fish"}
+            assert opened_by(queue.ann, queue.relay, queue.room) == everything
+            assert all(row.requester for row in queue.cat.world.store.epoch_secrets(queue.room))
+
+    run(main)
+
+
+def test_who_asked_goes_on_after_a_restart(tmp_path: Path) -> None:
+    async def main() -> None:
+        wires, relay, home = homes_of(tmp_path)
+        queue = Queue(wires, relay, home("ann"), home("ben"), home("cat"))
+        async with queue.relay.serving(), queue.ann.serving() as ann, queue.cat.serving() as cat:
+            async with queue.ben.serving() as ben:
+                await queue.begin(ann, ben, cat)
+                await queue.bring_in(await ben.agent("bob"), "bob", requester=True)
+            async with queue.ben.serving() as ben:
+                bob = await ben.agent("bob")
+                assert not (await bob.send("review the marlin", service="review")).queued
+                held = await work(queue.alice, "it swims", queue.served.room)
+                assert held.message is not None
+                assert held.message.text == "review the marlin"
+                await settle()
+                assert await bob.read(room=queue.served.room) == ["it swims"]
+
+    run(main)
+
+
+def test_what_an_agent_may_read_changes_with_the_key_by_which_it_comes(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as queue:
+            bob, carol = await queue.ben_served.agent("bob"), await queue.ann_served.agent("carol")
+            person = await queue.ann_served.person()
+            await queue.bring_in(bob, "bob", requester=True)
+            await carol.send("before bob works", service="review")
+
+            async def leave() -> None:
+                await bob.call("room.leave", t.LeaveAsMember(room=queue.served.room))
+                await trio.sleep(30)
+
+            await leave()
+            assert await queue.id_of(bob) not in (await queue.room_of(queue.ann)).state.epochs.roster
+            await queue.bring_in(bob, "bob")
+            assert not await queue.asks(queue.ben, bob)
+            held = await work(bob, "bob did it", queue.served.room)
+            assert held.message is not None
+            assert held.message.text == "before bob works"
+            # The other way: what was said while it worked, it has, and nothing that follows.
+            await person.ask("room.kick", t.KickMember(room=queue.served.room, agent="bob"), t.MemberGone)
+            await settle()
+            await queue.bring_in(bob, "bob", requester=True)
+            assert await queue.asks(queue.ben, bob)
+            await carol.send("after bob worked", service="review")
+            await bob.send("bob asks again", service="review")
+            await settle()
+            assert (await bob.refused("task.claim", t.ClaimTask(room=queue.served.room))).code == "not_a_worker"
+            for said in ("for carol", "for bob"):
+                await work(queue.alice, said, queue.served.room)
+            await settle()
+            assert (await bob.read(room=queue.served.room))[-1:] == ["for bob"]
+            read = opened_by(queue.ben, queue.relay, queue.room)
+            assert {"before bob works", "bob asks again", "for bob"} <= read
+            assert not {"after bob worked", "for carol"} & read
+            for home in (queue.ann, queue.ben):
+                assert (await queue.room_of(home)).state.alarm is None
+
+    run(main)
+
+
+def test_the_role_that_a_relay_tells_gives_nobody_more_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The relay calls a requester a worker, and a worker a requester: the record says what each is."""
+
+    async def main() -> None:
+        async with serving(tmp_path) as queue:
+            bob, dan = await queue.ben_served.agent("bob"), await queue.cat_served.agent("dan")
+            await queue.bring_in(dan, "dan")
+            honest = cards._member_entry
+
+            def lying(room: Room, stood: Any, bodies: Any) -> t.MemberEntry:
+                entry = honest(room, stood, bodies)
+                role = {"requester": ""}.get(entry.role, "requester")
+                return msgspec.structs.replace(entry, role=role)
+
+            with monkeypatch.context() as patched:
+                patched.setattr(cards, "_member_entry", lying)
+                asked = letting_in._role
+                patched.setattr(letting_in, "_role", lambda role: "" if role else asked(role))
+                await queue.bring_in(bob, "bob", role="requester", requester=True)
+                await bob.send("review the marlin", service="review")
+                await settle()
+            for home in (queue.ann, queue.ben, queue.cat):
+                room = await queue.room_of(home)
+                assert room.state.alarm is None
+                asks = {seat.handle: seat.requester for seat in room.state.epochs.roster.values()}
+                assert asks == {"alice": False, "bob": True, "dan": False}
+                for member in room.state.members.values():
+                    assert is_requester(member) is asks[member.handle]
+            assert (await bob.refused("task.claim", t.ClaimTask(room=queue.served.room))).code == "not_a_worker"
+            held = await work(dan, "it swims", queue.served.room)
+            assert held.message is not None
+            assert held.message.text == "review the marlin"
+            assert opened_by(queue.ben, queue.relay, queue.room) == {"review the marlin", "it swims"}
+
+    run(main)
+
+
+def test_a_roster_that_says_otherwise_who_only_asks_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as queue:
+            bob = await queue.ben_served.agent("bob")
+            entries = engine_epochs._entries
+
+            def lying(roster: Any) -> list[t.RosterEntry]:
+                return [msgspec.structs.replace(each, requester=not each.requester) for each in entries(roster)]
+
+            with monkeypatch.context() as patched:
+                patched.setattr(engine_epochs, "_entries", lying)
+                code = await queue.invite(requester=True)
+                waits = await bob.join(code)
+                await (await queue.ann_served.person()).approve("bob", join_code=waits.join_code)
+                await settle()
+            room = await queue.room_of(queue.ben)
+            assert room.state.alarm == "relay_equivocation"
+            assert room.state.contradicted == "epoch"
+
+    run(main)
+
+
+def test_what_a_requester_sealed_with_another_key_is_one_sentence_and_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as queue:
+            bob = await queue.ben_served.agent("bob")
+            await queue.bring_in(bob, "bob", requester=True)
+            seal = Secrets._sealing_epoch
+
+            def wrongly(secrets: Secrets, room: Any, author: AgentId) -> Epoch | None:
+                found = seal(secrets, room, author)
+                return None if found is None else found._replace(secret=bytes(32))
+
+            with monkeypatch.context() as patched:
+                patched.setattr(Secrets, "_sealing_epoch", wrongly)
+                await bob.send("review the marlin", service="review")
+            await bob.send("review the halibut", service="review")
+            await settle()
+            [first, second] = await queue.alice.read(room=queue.served.room)
+            assert second == "review the halibut"
+            assert "marlin" not in first
+            assert (await queue.room_of(queue.ann)).state.alarm is None
+
+    run(main)
+
+
+def test_nobody_spends_the_key_by_which_the_owner_brings_in_its_own(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as queue:
+            [key] = (await queue.room_of(queue.ann)).state.keys.values()
+            made = spelled_of(queue.ann.uplinks._desk, (await queue.room_of(queue.ann)).state, key)
+            assert made is not None
+            bob = await queue.ben_served.agent("bob")
+            for guess in range(TRIES + 2):
+                await bob.refused("session.join", t.JoinSession(session_key=f"{made.key}U{guess:016d}@team"))
+            assert not (await queue.room_of(queue.ann)).state.keys[key.id].revoked
+            carol = await queue.ann_served.agent("carol")
+            assert not (await carol.send("one", service="review")).queued
+
+    run(main)
+
+
+def test_an_agent_of_the_owner_that_was_put_out_comes_back_by_its_person_alone(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as queue:
+            carol, person = await queue.ann_served.agent("carol"), await queue.ann_served.person()
+            await carol.ask("queue.serve", t.Serve(service="review"), t.Served)
+            await person.ask("room.kick", t.KickMember(room=queue.served.room, agent="carol"), t.MemberGone)
+            await settle()
+            assert (await carol.refused("queue.serve", t.Serve(service="review"))).code == "join_pending"
+            await settle()
+            assert await queue.id_of(carol) not in (await queue.room_of(queue.ann)).state.epochs.roster
+            actor = await mirror_of(queue.ann.uplinks._desk, queue.room)
+            [request] = pending((await actor.quiet()).state.requests)
+            code = queue.ann.uplinks.handle(actor, queue.relay.keys.id).join_code(request.id)
+            await person.approve("carol", join_code=code)
+            await settle()
+            assert not await queue.asks(queue.ann, carol)
+
+    run(main)
+
+
+def test_only_the_person_opens_a_queue_that_a_relay_can_read(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as queue:
+            agent = await queue.ann_served.window("w1", host="codex", as_name="erin")
+            clear = t.Serve(service="other", clear=True)
+            assert (await agent.refused("queue.serve", clear)).code == "person_only"
+            served = await queue.alice.ask("queue.serve", clear, t.Served)
+            assert (served.opened, served.sealed) == (True, False)
+            refused = await queue.alice.refused("queue.serve", t.Serve(service="review", clear=True))
+            assert (refused.code, refused.details["param"]) == ("invalid_param", "clear")
+
+    run(main)
+
+
+def test_many_agents_of_the_owner_come_in_at_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as queue:
+            agents = [await queue.ann_served.agent(f"agent{number}") for number in range(12)]
+            async with trio.open_nursery() as coming:
+                for number, each in enumerate(agents):
+                    if number % 2:
+                        coming.start_soon(each.call, "queue.serve", t.Serve(service="review"))
+                    else:
+                        coming.start_soon(each.call, "message.send", t.Send(text="one", service="review"))
+            for number, each in enumerate(agents):
+                assert await queue.asks(queue.ann, each) is (number % 2 == 0)
+
+    run(main)
+
+
+def test_what_each_home_keeps_of_a_queue_is_what_was_signed(tmp_path: Path) -> None:
+    async def main() -> None:
+        wires, relay, home = homes_of(tmp_path)
+        queue = Queue(wires, relay, home("ann"), home("ben"), home("cat"))
+        async with relay.serving() as at_relay, queue.ann.serving() as ann, queue.ben.serving() as ben:
+            await queue.begin(ann, ben, ben)
+            bob, carol = await ben.agent("bob"), await ann.agent("carol")
+            await queue.bring_in(bob, "bob", requester=True)
+            await bob.send("review the marlin", service="review")
+            await carol.send("review the halibut", service="review")
+            # A requester works now: its seat changes, and its key may not.
+            await carol.ask("queue.serve", t.Serve(service="review"), t.Served)
+            await work(queue.alice, "it swims", queue.served.room)
+            await settle()
+            there = await (await at_relay.desk.rooms.get(queue.room)).quiet()
+            for store, found in (
+                (queue.ann.world.store, await queue.room_of(queue.ann)),
+                (queue.ben.world.store, await queue.room_of(queue.ben)),
+                (relay.store, there),
+            ):
+                facts = store.whole_facts(queue.room, Position(0), 500)
+                about = Audited.of(found.state, facts[0].body)
+                assert [fact.header.event for fact in facts if not is_signed(fact, about)] == []
+                for fact in facts:
+                    turned = fact.header.event
+                    if isinstance(turned, e.EpochTurned) and turned.number > 1:
+                        lies = tuple(
+                            (agent, msgspec.structs.replace(seat, requester=not seat.requester))
+                            for agent, seat in turned.added
+                        )
+                        lie = msgspec.structs.replace(turned, added=lies)
+                        header = msgspec.structs.replace(fact.header, event=lie)
+                        if lies:
+                            assert not is_signed(msgspec.structs.replace(fact, header=header), about)
+
+    run(main)
