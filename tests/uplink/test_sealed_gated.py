@@ -19,6 +19,7 @@ from parlerd.core.envelope import (
     Inside,
     TextPart,
     decode_envelope,
+    decode_inside,
     encode_envelope,
     encode_inside,
     opened,
@@ -254,6 +255,24 @@ def test_a_private_message_that_waits_is_for_its_readers(tmp_path: Path) -> None
     run(main)
 
 
+def test_a_reply_that_waits_is_for_those_readers_of_a_private_message_who_are_in(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            anna = await meeting.ann_served.agent("anna")
+            await meeting.admit(anna, "anna")
+            private = await meeting.alice.send("for two", visible_to=("bob", "anna"))
+            assert await meeting.bob.read() == ["for two"]
+            kick = t.KickMember(room=meeting.opened.room, agent="anna")
+            await (await meeting.ann_served.person()).ask("room.kick", kick, t.MemberGone)
+            await settle()
+            sent = await gate(meeting.bob, "between us", reply_to=private.id)
+            assert sent.readers == ["alice"]
+            await put(meeting.alice, "open", True)
+            assert await meeting.alice.read() == ["between us"]
+
+    run(main)
+
+
 def test_a_message_that_an_epoch_overtook_is_sealed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         async with met(tmp_path) as meeting:
@@ -364,6 +383,8 @@ def test_what_each_of_them_keeps_is_what_was_signed_and_a_change_of_what_was_rea
                         opened(opened_part(read[0].body or b"").body, b"", kept.words),
                         opened(kept.body, b"", encode_inside(other)),
                         opened(kept.body, b"", kept.words[:-1]),
+                        opened(kept.body, b"", without_gate(kept.words)),
+                        opened(shown_otherwise(kept.body), b"", kept.words),
                     )
                     for number, body in enumerate(lies):
                         if fact is not read[0] or number:
@@ -475,6 +496,17 @@ def test_what_a_mirror_leaves_out_is_read_and_judged_as_well(tmp_path: Path) -> 
             assert lie.value.what == "form"
 
     run(main)
+
+
+def without_gate(words: bytes) -> bytes:
+    """Other words, which say of everything but the gate what was said."""
+    return encode_inside(msgspec.structs.replace(decode_inside(words), parts=(TextPart("else"),)))
+
+
+def shown_otherwise(body: bytes) -> bytes:
+    """What a home showed, in an envelope that it did not show."""
+    told = msgspec.msgpack.decode(body)
+    return msgspec.msgpack.encode({**told, "nonce": bytes(16)})
 
 
 def text_in(body: bytes) -> str:
