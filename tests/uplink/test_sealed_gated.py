@@ -40,7 +40,7 @@ from parlerd.uplink.history import Contradicted, judge
 from parlerd.uplink.rosters import Inside as Rosters
 from parlerd.uplink.rosters import Seats, records_of
 from parlerd.uplink.secrets import HomeOpener
-from parlerd.uplink.walking import Pull
+from parlerd.uplink.walking import Pull, unknown
 from tests.support.engine import Party, run, settle
 from tests.support.relayed import Home, homes_of
 from tests.support.room_state import put
@@ -477,7 +477,12 @@ def test_what_a_mirror_leaves_out_is_read_and_judged_as_well(tmp_path: Path) -> 
                 return [text_in(each.body or b"") for each in found.earlier.messages]
 
             assert judged(part) == ["mine"]
-            (record,) = records_of(shows(room, alice, released(part, id, None)).messages)
+            messages = shows(room, alice, released(part, id, None)).messages
+            (record,) = records_of(messages)
+            # Whoever lacks the secret of that epoch walks back to it.
+            secrets = meeting.ben.uplinks._secrets
+            assert unknown(secrets, RoomId("r_without_secrets"), messages) == {record}
+            assert unknown(secrets, room.state.room, messages) == set()
             # Of whom nobody shows that it was in then, nothing is shown.
             assert judged(part, inside={}) == []
             others = {record: Seats(room.state.epochs.number, {AgentId(bob): False})}
