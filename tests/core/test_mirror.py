@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.lifecycle import NEW_LOG, OLDER_COPY
+from parlerd.core.membership import REQUESTER, is_requester
 from parlerd.core.model import AgentId, History, HomeId, KeyId, MessageId, Millis, RequestId, RosterEntry
 from parlerd.core.statements import encode_opened
 from tests.support.core import BEN, CAT, DAY, KEY, OWNER, ROOM, Agent, RoomDriver, opened, refused
@@ -279,6 +280,19 @@ def sealed_mirror(*others: Agent, history: History = "full") -> RoomDriver:
     mirror.arrive(replace(opening(), sealed=1, history=history, name="", topic=""), placed(4))
     mirror.arrive(*map(joined, (OWNER, *others)), turned(3, OWNER, *others, anew=True))
     return mirror
+
+
+def test_who_only_asks_in_a_queue_says_the_record_also_where_the_member_is_told_later() -> None:
+    mirror = RoomDriver()
+    mirror.arrive(replace(opening(), sealed=1, kind="service", name="", topic=""), placed(4))
+    begins = turned(3, OWNER, BEN, CAT, anew=True)
+    asks = tuple((agent, replace(seat, requester=agent == BEN.id)) for agent, seat in begins.added)
+    mirror.arrive(joined(OWNER), replace(begins, added=asks))
+    # The home tells the role, and nobody signs that.
+    mirror.arrive(replace(joined(BEN), role=""), replace(joined(CAT), role=REQUESTER))
+    members = mirror.aggregate.state.members
+    assert [agent for agent, member in members.items() if is_requester(member)] == [BEN.id]
+    mirror.verify()
 
 
 def test_a_mirror_begins_with_the_record_in_force_and_goes_on_from_there() -> None:

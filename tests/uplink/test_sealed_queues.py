@@ -11,22 +11,25 @@ import msgspec
 import pytest
 import trio
 
+from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.approvals import pending
 from parlerd.core.envelope import TextPart, decode_envelope, decode_inside
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.membership import is_requester
-from parlerd.core.model import AgentId, Position, RoomId
+from parlerd.core.model import AgentId, By, Position, RoomId
 from parlerd.core.room import Room
 from parlerd.core.sealing import sealed_part
+from parlerd.core.statements import SealingKey, check
 from parlerd.engine import cards, letting_in
 from parlerd.engine import epochs as engine_epochs
 from parlerd.engine.audit import Audited, is_signed
+from parlerd.engine.authors import Arrived
 from parlerd.engine.key_text import spelled_of
 from parlerd.identity.epochs import asking_secret
 from parlerd.identity.sealing import Epoch, key_pair, open_sealed
 from parlerd.operations import types as t
-from parlerd.uplink.exchanging import TRIES
+from parlerd.uplink.exchanging import TRIES_EACH
 from parlerd.uplink.lanes import mirror_of
 from parlerd.uplink.secrets import Secrets
 from tests.support.engine import Party, Served, run, settle, texts
@@ -191,6 +194,8 @@ async def played(folder: Path, *, clear: bool) -> list[object]:
         await bob.ask("task.renew", t.RenewTask(id=first.id or "", room=room, lease_ms=60_000), t.TaskHeld)
         await bob.ask("task.say", t.SayOfTask(id=first.id, status="working", text="half", room=room), t.TaskHeld)
         said += [await ends(bob, first, "one is done"), await words(dan)]
+        why = await queue.alice.ask("message.why", t.Why(id=first.id or ""), t.WhyResult)
+        said.append(isinstance(why.task, t.TaskEntry) and (why.task.state, why.task.ended_by))
         # Given back, and taken by another.
         await carol.send("two", service="review")
         second = await claim(alice := queue.alice)
@@ -242,7 +247,7 @@ def test_everything_of_a_queue_goes_as_in_a_clear_one(tmp_path: Path) -> None:
     async def main() -> None:
         sealed, clear = await played(tmp_path / "sealed", clear=False), await played(tmp_path / "clear", clear=True)
         assert sealed == clear
-        assert sealed[1:4] == ["one", "done", ["half", "one is done"]]
+        assert sealed[1:5] == ["one", "done", ["half", "one is done"], ("done", "bob")]
 
     run(main)
 
@@ -379,6 +384,8 @@ def test_the_role_that_a_relay_tells_gives_nobody_more_to_read(tmp_path: Path, m
                 patched.setattr(cards, "_member_entry", lying)
                 asked = letting_in._role
                 patched.setattr(letting_in, "_role", lambda role: "" if role else asked(role))
+                knocked = cards._request_entry
+                patched.setattr(cards, "_request_entry", lambda *told: msgspec.structs.replace(knocked(*told), role=""))
                 await queue.bring_in(bob, "bob", role="requester", requester=True)
                 await bob.send("review the marlin", service="review")
                 await settle()
@@ -455,8 +462,12 @@ def test_nobody_spends_the_key_by_which_the_owner_brings_in_its_own(tmp_path: Pa
             made = spelled_of(queue.ann.uplinks._desk, (await queue.room_of(queue.ann)).state, key)
             assert made is not None
             bob = await queue.ben_served.agent("bob")
-            for guess in range(TRIES + 2):
-                await bob.refused("session.join", t.JoinSession(session_key=f"{made.key}U{guess:016d}@team"))
+            home, heard = (await queue.invite()).partition("@")[2], set[str]()
+            for guess in range(TRIES_EACH + 2):
+                wrong = t.JoinSession(session_key=f"{made.key}U{guess:016d}@{home}")
+                heard.add((await bob.refused("session.join", wrong)).code)
+            assert heard == {"unknown_key"}
+            assert queue.ann.world.store.key_tries(queue.room) == []
             assert not (await queue.room_of(queue.ann)).state.keys[key.id].revoked
             carol = await queue.ann_served.agent("carol")
             assert not (await carol.send("one", service="review")).queued
@@ -548,5 +559,36 @@ def test_what_each_home_keeps_of_a_queue_is_what_was_signed(tmp_path: Path) -> N
                         header = msgspec.structs.replace(fact.header, event=lie)
                         if lies:
                             assert not is_signed(msgspec.structs.replace(fact, header=header), about)
+
+    run(main)
+
+
+def test_a_stranger_whom_the_relay_calls_an_agent_of_the_owner_is_given_no_key(tmp_path: Path) -> None:
+    """A key that asks nobody lets the agents of the owner's person in. That somebody is one, the relay alone says."""
+
+    async def main() -> None:
+        async with serving(tmp_path) as queue:
+            bob = await queue.ben_served.agent("bob")
+            stranger, home = await queue.id_of(bob), queue.relay.keys.id
+            actor = await mirror_of(queue.ann.uplinks._desk, queue.room)
+            state = (await actor.quiet()).state
+            [key] = state.keys
+            joined = e.MemberJoined(
+                agent=stranger, principal=state.owner_principal, handle="bob", host="", role="", key=key
+            )
+            told = await queue.ben.uplinks._secrets.told_key(home, stranger)
+            said = check(told.body, SealingKey)
+            events = joined, e.SealingKeyTold(agent=stranger, key=said.key, counter=said.counter)
+            bodies = Arrived((None, (told.body, told.signature)), "valid")
+            by = By(stranger, state.owner_principal, "", "", "link")
+            await actor.submit(c.Arrive(events=events, at=(await actor.quiet()).last_at), by, bodies)
+            await trio.sleep(120)
+            # Another record follows, and does not hold it.
+            carol = await queue.ann_served.agent("carol")
+            await carol.send("one", service="review")
+            state = (await queue.room_of(queue.ann)).state
+            assert stranger in state.epochs.entering
+            assert stranger not in state.epochs.roster
+            assert await queue.id_of(carol) in state.epochs.roster
 
     run(main)
