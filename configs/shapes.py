@@ -100,7 +100,8 @@ def parts_in_rows(versions: tuple[str, ...], folders: tuple[str, ...], files: tu
             ),
         ),
         endings=(
-            # A compaction names the first message that it keeps, if there is one; the message with its summary follows.
+            # A compaction names the first message that it keeps, if there is one, when it comes to its summary. The
+            # message with the summary follows, and then the next request.
             Ending(
                 name="summary",
                 has=(Test("message.role", ("assistant",)), Test("message.summary", (True,))),
@@ -119,6 +120,7 @@ def parts_in_rows(versions: tuple[str, ...], folders: tuple[str, ...], files: tu
                 has=(Test("part.type", ("compaction",)),),
                 verdict="summarised",
                 reason="compacted",
+                then="returns",
                 since="part.tail_start_id",
                 at="of",
             ),

@@ -112,8 +112,8 @@ class Ending(Kind, frozen=True, kw_only=True):
 
     `then` says what becomes of a result that it ends. `over`: the conversation does not hold the result any more.
     `stays`: the next request holds the result again, so that a later reply still proves that it was shown. `returns`:
-    the conversation was written anew without the result, and may be once more with it; there is no verdict before the
-    next reply.
+    the conversation was written anew without the result, or is about to be, and may be once more with it; there is no
+    verdict before the next reply.
 
     A compaction may spare results. `kept` leads to the ids of the entries that the host keeps as they are, where it
     makes the conversation go on from the entry of the compaction. A summary that takes time, or leaves the end of a
@@ -274,6 +274,10 @@ def _parsed(path: Path) -> Iterator[_Step]:
         position = match.end() + 1
 
 
+_AFTERWARDS: Final = (("stays", "not_shown"), ("returns", "not_shown"), ("returns", "summarised"))
+"""What may follow on an ending, with the verdicts of which something may follow."""
+
+
 def check(record: Record) -> None:
     """Raise `ValueError` for a description that cannot be meant: a path that is none, or a rule that leans on something
     which is not said."""
@@ -292,7 +296,7 @@ def check(record: Record) -> None:
         # Without a chain, what stands before a result is read only where it is looked for.
         if names != bool(ending.at) or ((ending.kept or ending.read) and record.chain is None):
             raise ValueError(f"{ending.name}: nothing says what it spares")
-        if ending.then != "over" and ending.verdict != "not_shown":
+        if ending.then != "over" and (ending.then, ending.verdict) not in _AFTERWARDS:
             raise ValueError(f"{ending.name}: it says nothing that a later reply could disprove")
     for reply in record.replies:
         if (reply.opened and not record.openings) or (reply.at_least and not record.result_at):

@@ -273,6 +273,29 @@ def test_what_a_compaction_does_not_keep_is_summarised(host: str, changes: dict[
     assert (found.verdict, found.reason) == ("summarised", "compacted")
 
 
+def test_what_opencode_compacts_is_known_with_the_next_reply() -> None:
+    """It writes that it compacts, then which message is the first that it keeps, if one is, and then the summary."""
+    _, _, record = parts("opencode-plain")
+    entries = sample("opencode-compacted-and-kept")
+    (place,) = [index for index, entry in enumerate(entries) if (entry["part"] or {}).get("type") == "compaction"]
+    begun = {key: value for key, value in entries[place]["part"].items() if key != "tail_start_id"}
+    assert begun != entries[place]["part"]
+    mine = entries[first_with_text(record, entries)]["of"]
+    for part, said in (
+        (entries[place]["part"], ("shown", "reply")),
+        ({**begun, "tail_start_id": mine}, ("shown", "reply")),
+        (begun, ("summarised", "compacted")),
+        ({**begun, "tail_start_id": entries[place]["of"]}, ("summarised", "compacted")),
+        ({**entries[place]["part"], "overflow": True}, ("unknown", "compacting")),
+    ):
+        changed_there = [*entries[:place], {**entries[place], "part": part}]
+        if said[0] != "unknown":
+            assert judged(record, changed_there) is None
+        found = judged(record, [*changed_there, *entries[place + 1 :]])
+        assert found is not None
+        assert (found.verdict, found.reason) == said
+
+
 @pytest.mark.parametrize(
     ("kept", "said"), [(True, ("shown", "reply")), (False, ("unknown", "compacting"))], ids=["kept", "not kept"]
 )
