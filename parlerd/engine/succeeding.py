@@ -117,6 +117,7 @@ class Succeeding:
         """Another sealed room at the same home, of the same kind. Whoever asks twice is given the same."""
         state = room.state
         members = sum(member.present for member in state.members.values())
+        recap = f"This room goes on from '{state.name}', whose owner is away. What was said there stays there."
         key = f"without-owner-{old.room}"
         wanted = Wanted(
             operation="room.continue",
@@ -125,7 +126,8 @@ class Succeeding:
             kind=state.kind,
             name=state.name,
             topic=state.topic,
-            recap=f"This room goes on from '{state.name}', whose owner is away. What was said there stays there.",
+            # What stands in a queue is work, and nobody who only asks is shown it.
+            recap="" if state.kind == "service" else recap,
             home=state.home,
             approval=True,
             history=state.history,

@@ -719,7 +719,7 @@ class Exchanges:
     def _is_nobodys(self, state: RoomState, key: KeyState, request: Request) -> bool:
         """Whether somebody knocks at a queue with the key by which this home brings its own agents in. Nobody is told
         that key, so there is nothing to try, and no wrong try may kill it."""
-        is_invitation = key.ref.startswith((INVITE, JOINS))
+        is_invitation = key.gated or key.ref.startswith((INVITE, JOINS))
         return state.kind == "service" and not is_invitation and request.principal != self._signers.principal
 
     def _is_tried_out(self, room: RoomId, key: KeyState, request: Request) -> bool:

@@ -509,6 +509,32 @@ def test_only_the_person_opens_a_queue_that_a_relay_can_read(tmp_path: Path) -> 
     run(main)
 
 
+def test_a_queue_goes_on_as_another_one_where_its_owner_is_gone(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as queue:
+            bob, dan = await queue.ben_served.agent("bob"), await queue.cat_served.agent("dan")
+            await queue.bring_in(bob, "bob")
+            await queue.bring_in(dan, "dan")
+            person = await queue.ben_served.person()
+            again = t.ContinueRoom(room=queue.served.room, without_owner=True)
+            opened = await person.ask("room.continue", again, t.ContinuedRoom)
+            assert opened.status == "reopened"
+            await settle()
+            assert any("goes on as" in text for text in await dan.read(room=queue.served.room))
+            key = str(opened.session_key)
+            waits = await dan.join(key)
+            assert waits.status == "pending"
+            await person.approve("dan", join_code=waits.join_code)
+            await settle()
+            assert (await dan.join(key)).status == "joined"
+            await dan.call("message.send", t.Send(text="one", kind="task", room=opened.room))
+            held = await work(bob, "done", opened.room)
+            assert held.message is not None
+            assert held.message.text == "one"
+
+    run(main)
+
+
 def test_many_agents_of_the_owner_come_in_at_once(tmp_path: Path) -> None:
     async def main() -> None:
         async with serving(tmp_path) as queue:
