@@ -182,6 +182,8 @@ def test_an_owner_makes_no_record_that_nobody_would_take() -> None:
     assert why(lambda: turned(FIRST, [], [BEN])) == "removed"
     assert why(lambda: turned(FIRST, [OLIVE])) == "counter"
     assert why(lambda: turned(FIRST, [], [OLIVE])) == "removed"
+    # A room of two begins with both; no room begins with more.
+    assert sorted(turned(None, [OLIVE, BEN]).roster) == sorted([OLIVE.id, BEN.id])
     assert why(lambda: turned(None, [OLIVE, BEN, CAT])) == "added"
     assert why(lambda: turned(FIRST, [BEN.added(home=HomeId(OLIVE.principal))])) == "added"
 

@@ -249,7 +249,8 @@ def test_a_key_of_before_is_used_for_nothing_where_a_later_one_is_known(tmp_path
             me, other = await ids(meeting.alice, meeting.bob)
             asked = t.AskDirectKey(agent=me, of=other)
             old.append(await link_of(meeting.ann).call("link.direct_key_of", asked, by=me))
-            await trio.sleep(FRESH_MS / 1000 + 60)
+            meeting.relay.clock.move(seconds=FRESH_MS / 1000)
+            await trio.sleep(60)
             told = (await meeting.room_of(meeting.ann)).state.epochs.told[other]
             assert told.counter > check(old[0].statement, SealingKey).counter
             await meeting.alice.open("notes", home="local")
@@ -306,11 +307,15 @@ def test_a_key_that_was_followed_by_another_opens_what_was_sealed_with_it_for_a_
                 bob = await carded(ben, "bob")
                 await to(alice, "bob", "one")
                 assert texts(await bob.recv()) == ["one"]
-                await trio.sleep(FRESH_MS / 1000 + 60)
+                meeting.relay.clock.move(seconds=FRESH_MS / 1000)
+                await trio.sleep(60)
                 await to(bob, "alice", "two")
-                await trio.sleep(FRESH_MS / 1000 + 60)
+                meeting.relay.clock.move(seconds=FRESH_MS / 1000)
+                await trio.sleep(60)
             sent = await to(dora, "bob", "three")
             assert len(await held(meeting.ann, sent.room)) == 2
+            # It comes with the key that the record holds, so it waits for nobody.
+            meeting.wires.cut_off("ann")
             async with meeting.ben.serving() as ben:
                 bob = await ben.agent("bob")
                 await bob.whoami()
@@ -486,6 +491,41 @@ def test_a_record_that_holds_a_third_is_taken_in_by_neither(tmp_path: Path, whol
     run(main)
 
 
+async def shown_in(
+    meeting: Meeting, room: Room, agent: AgentId, principal: PrincipalId, name: str, home: Home
+) -> t.MemberEntry:
+    """An agent of this home as a relay shows it to be in a direct room: by a knock that the agent signed, and the terms
+    of the room's key."""
+    [key] = room.state.keys.values()
+    knock = encode(
+        KnockStatement(
+            home=room.state.home,
+            room=room.state.room,
+            ref=key.ref,
+            agent=agent,
+            principal=principal,
+            name=name,
+            host="",
+            at=room.last_at,
+            nonce=bytes(NONCE),
+        )
+    )
+    terms = (await meeting.ann.uplinks._desk.library.bodies(room.state.room, [key.position]))[key.position]
+    return t.MemberEntry(
+        agent=agent,
+        principal=principal,
+        handle=name,
+        host="",
+        role="",
+        present=True,
+        joined_at=room.last_at,
+        knock=knock,
+        knock_signature=home.world.keys.sign(agent, "parler/knock", knock),
+        terms=terms.body,
+        terms_signature=terms.signature,
+    )
+
+
 def test_a_third_agent_comes_in_by_no_knock_of_its_own(tmp_path: Path) -> None:
     async def main() -> None:
         async with two(tmp_path) as (meeting, ann, ben):
@@ -494,41 +534,32 @@ def test_a_third_agent_comes_in_by_no_knock_of_its_own(tmp_path: Path) -> None:
             await bob.recv()
             room = await mirror(meeting.ann, sent.room)
             [third] = await ids(carol)
-            keys = ben.world.keys
-            [key] = room.state.keys.values()
-            knock = encode(
-                KnockStatement(
-                    home=room.state.home,
-                    room=room.state.room,
-                    ref=key.ref,
-                    agent=third,
-                    principal=PrincipalId(keys.principal),
-                    name="carol",
-                    host="",
-                    at=room.last_at,
-                    nonce=bytes(NONCE),
-                )
-            )
-            stored = await meeting.ann.uplinks._desk.library.bodies(room.state.room, [key.position])
-            terms = stored[key.position]
-            member = t.MemberEntry(
-                agent=third,
-                principal=keys.principal,
-                handle="carol",
-                host="",
-                role="",
-                present=True,
-                joined_at=room.last_at,
-                knock=knock,
-                knock_signature=keys.sign(third, "parler/knock", knock),
-                terms=terms.body,
-                terms_signature=terms.signature,
-            )
+            theirs = PrincipalId(ben.world.keys.principal)
+            member = await shown_in(meeting, room, third, theirs, "carol", meeting.ben)
             for home in (meeting.ann, meeting.ben):
                 link = link_of(home)
                 card = t.Card(whole=False, home=room.state.home, members=[member])
                 await link.mirrors.take(t.LinkItem(room=sent.room, card=card), link._pull)  # type: ignore[arg-type]
                 assert third not in (await mirror(home, sent.room)).state.members
+
+    run(main)
+
+
+def test_nobody_is_taken_in_for_another_person_than_the_record_names(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving():
+            async with meeting.ben.serving() as ben:
+                [other] = await ids(await carded(ben, "bob"))
+            async with meeting.ann.serving() as ann:
+                sent = await to(await carded(ann, "alice"), "bob", "one")
+                room = await mirror(meeting.ann, sent.room)
+                mine = PrincipalId(ann.world.keys.principal)
+                member = await shown_in(meeting, room, other, mine, "bob", meeting.ben)
+                link = link_of(meeting.ann)
+                card = t.Card(whole=False, home=room.state.home, members=[member])
+                await link.mirrors.take(t.LinkItem(room=sent.room, card=card), link._pull)  # type: ignore[arg-type]
+                assert (await mirror(meeting.ann, sent.room)).state.contradicted == "member"
 
     run(main)
 
