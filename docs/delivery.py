@@ -78,6 +78,11 @@ answer, and the request may fail. So two entries are needed: **the answer**, who
 and after it **a reply of the model** in the same conversation, with nothing between them that took the answer out of
 the conversation: no compaction that did not keep it, and no rollback.
 
+A long message comes in parts, each in an answer of its own with a marker of its own. It was shown where one reply
+followed all parts, whole, in one conversation. So Parler watches a part on after the reply to it, until the last part
+has its verdict, and ten minutes at most. Where something took a part out before that, or where the parts were read in
+two conversations, the message was not shown whole.
+
 Hosts keep most answers that a failed request carried, or that a stopped turn was given: the next request holds them
 again. Parler says `not_shown` at once, so that the message comes again, and watches on for ten minutes. When a later
 reply proves that the message was shown, Parler takes the verdict back and says `shown`; a message that has not come
@@ -87,7 +92,10 @@ again by then does not come again. A verdict never goes the other way.
 VERDICTS: Final[Mapping[Verdict, tuple[str, str]]] = {
     "shown": ("a reply followed a context that held the whole message", "sets the rung *shown*"),
     "quoted": ("a later call of the model quoted the marker", "sets the rung *shown*"),
-    "summarised": ("the host made a summary, and the message was only in what the summary was made from", "nothing"),
+    "summarised": (
+        "the host made a summary, and the message or a part of it was only in what the summary was made from",
+        "nothing",
+    ),
     "cut": (
         "a reply followed, and the host had cut out the message or a part of it",
         "shows the message again, at most twice",
@@ -114,6 +122,7 @@ REASONS: Final[Mapping[str, str]] = {
     "copied": "a tool printed the answer as well, out of a record or a log, and nobody can tell which is the copy",
     "restarted": "the daemon was restarted while it waited",
     "compacting": "the host compacted the conversation while its model was asked",
+    "apart": "a long message was read in parts, and no reply was seen to follow all of them within ten minutes",
     "begun": "the reader was shown the beginning of a long message, and did not ask for the rest",
     "part": "the reader asked for a part of a long message without the part before",
 }

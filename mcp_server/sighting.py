@@ -10,7 +10,7 @@ their verdict comes; what is told to the engine is a message's id and a verdict.
 Not here: how a record is read (`parlerd.sight`), where a marker stands in a page (`tools.results`), what follows from a
 verdict (`parlerd.engine`). Above: `window`, `conversations`, `parlerd.daemon`. Invariants: of a host that the person
 did not name nothing is begun; no answer waits longer than a second for this; a message is told as shown only when each
-part of it was.
+part of it was, and the last one in a context that held the parts before it.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ MAX_EVIDENCE: Final = 256
 """Characters of what is told of the entries that decided."""
 MAX_QUOTED: Final = 1024
 """Markers of one conversation that a call quoted, or of which the record may prove more than it did."""
+MAX_PARTS: Final = 64
+"""Parts of one message that a later part may follow on; of more the newest."""
 _Word = tuple[Sighted, str, str]
 """A verdict, its reason, and its evidence."""
 _WORST: Final[tuple[Sighted, ...]] = ("shown", "quoted", "unknown", "summarised", "not_shown", "cut")
@@ -68,14 +70,16 @@ class Marked:
 class _Shown:
     """A message as one or several answers show it. `left` are the markers without a verdict, `found` the worst verdict
     that stands, with its reason and its evidence, `open` the verdicts after which others may come, by marker. `upto` is
-    where the last part ends, and `ends` says that the message ends there. `is_one` says that all of it stands in one
-    answer. `told` is the verdict on all of it that the engine knows."""
+    where the last part ends, and `ends` says that the message ends there. `parts` are where each part ends and its
+    marker, by where the part begins. `is_one` says that all of it stands in one answer. `told` is the verdict on all of
+    it that the engine knows."""
 
     left: set[str] = field(default_factory=set)
     found: _Word = ("shown", "reply", "")
     open: dict[str, _Word] = field(default_factory=dict)
     upto: int = 0
     ends: bool = False
+    parts: Bounded[int, tuple[int, str]] = field(default_factory=lambda: Bounded(MAX_PARTS))
     is_one: bool = False
     told: Sighted | None = None
 
@@ -83,6 +87,10 @@ class _Shown:
     def worst(self) -> _Word:
         """What is to be said of it now."""
         return max((self.found, *self.open.values()), key=lambda each: _WORST.index(each[0]))
+
+    def before(self, start: int) -> str:
+        """The marker of the newest part on which a part that begins at `start` follows; empty where there is none."""
+        return next((marker for begin, (end, marker) in reversed(list(self.parts.items())) if begin < start <= end), "")
 
 
 @dataclass(slots=True)
@@ -253,10 +261,11 @@ class Lookout:
             if not each.text or answer.watch is None:
                 self._tell(each.id, "unknown", self._reason or "unwatched")
                 continue
-            wanted = expected(each.text)
+            shown = self._shown(each)
+            wanted = expected(each.text, after=shown.before(each.start), goes_on=not each.ends)
+            shown.parts[each.start] = each.end, wanted.marker
             watched.append(wanted)
             answer.markers.append(wanted.marker)
-            shown = self._shown(each)
             shown.left.add(wanted.marker)
             self._of[wanted.marker] = each.id, shown
         # The texts are with the watcher now, as digests.
@@ -290,7 +299,8 @@ class Lookout:
         stays = found.stays
         # What is so long that the host may have cut its middle out can have lost the words before the marker.
         if stays or (found.verdict == "unknown" and found.reason != "too_long"):
-            if self._quoted.pop(found.marker, False):
+            # One marker says nothing of the other parts of a message.
+            if self._quoted.pop(found.marker, False) and shown.is_one:
                 word, stays = ("quoted", "quoted", ""), False
             elif shown.is_one:
                 self._unproven[found.marker] = id

@@ -8,6 +8,10 @@ came later in the same conversation, with no ending between that took the result
 else is told as something else. Of a result that a request held which failed, and which the host keeps, `not_shown` is
 told at once, and `shown` when a later reply proves it.
 
+A long message comes in parts, each with a marker of its own in an answer of its own. Its last part is `shown` only
+where one reply follows all parts, with no ending since the first one. So a part with a reply after it is told as
+`shown` and still stands, until the last part has its verdict or something takes the part out.
+
 Not here: what a record looks like (`records`), how entries are found (`parlerd.sight`). Above: `parlerd.sight`. Below:
 `records`, `sight`. Invariant: the rule above, whatever the entries are and in whatever order they come; nothing that
 was read is kept but ids.
@@ -61,6 +65,10 @@ class _Standing(msgspec.Struct):
     """What the description calls its entry."""
     id: Scalar | None
     """The id of its entry, where entries have ids."""
+    left: set[str]
+    """Markers of which this file gave no verdict yet."""
+    held: set[str]
+    """Markers of parts that were told as shown, and that have to stand until the message is whole."""
     whole: frozenset[str]
     """Markers of the messages that stand in it whole."""
     doubt: Reason | None
@@ -104,7 +112,7 @@ class Judge:
     @property
     def is_waiting(self) -> bool:
         """Whether some result stands here for which a reply is waited for; then every line matters."""
-        return any(answer.left for answer in self._standing)
+        return any(_markers(answer, standing) for answer, standing in self._standing.items())
 
     def has(self, answer: Answer) -> bool:
         """Whether the result of this answer stands here."""
@@ -136,11 +144,13 @@ class Judge:
         self._note_links(entry)
         taken = self._take_results(entry, answers)
         found: list[Found] = []
-        for answer in [answer for answer in self._standing if answer not in taken]:
-            if not answer.left:
-                del self._standing[answer]
+        for answer, standing in list(self._standing.items()):
+            if answer in taken:
                 continue
-            found += self._follow(answer, self._standing[answer], entry)
+            if not _markers(answer, standing):
+                self._standing.pop(answer, None)
+                continue
+            found += self._follow(answer, standing, entry)
         for id in self._names_in(entry).values():
             self._named[id] = None
         return found
@@ -179,9 +189,13 @@ class Judge:
             doubt = "version"
         number = one(entry, record.result_at)
         ids = (_id(entry, chain.id), _id(entry, chain.caller)) if chain is not None else (None,)
+        before = self._standing.get(answer)
+        held = set(answer.left) & before.held if before is not None else set[str]()
         standing = _Standing(
             name=kind.name,
             id=ids[0],
+            left=set(answer.left) - held,
+            held=held,
             whole=frozenset(each.marker for each in answer.left.values() if _is_whole(each, strings)),
             doubt=doubt,
             conversation=tuple(_id(entry, path) for path in record.conversation),
@@ -214,11 +228,9 @@ class Judge:
                 standing.opened[id] = None
                 return []
         for reply in record.replies:
-            if reply.fits(entry):
-                # A reply to an earlier request, or in another branch, changes nothing.
-                proves = conversation == standing.conversation and self._proves(reply, standing, entry)
-                if proves:
-                    return self._replied(answer, standing, reply)
+            # A reply to an earlier request, or in another branch, changes nothing.
+            if reply.fits(entry) and self._proves(reply, standing, entry):
+                return self._replied(answer, standing, reply, entry)
         if self._is_known(entry):
             return []
         return self._ended(answer, "unknown", "unrecognised", standing.name)
@@ -255,7 +267,12 @@ class Judge:
                     return []
                 standing.is_denied = True
                 names = f"{standing.name}, {ending.name}"
-                return [self._found(marker, ending.verdict, ending.reason, names, stays=True) for marker in answer.left]
+                # A part that was shown before stays shown: the conversation holds it still.
+                return [
+                    self._found(marker, ending.verdict, ending.reason, names, stays=True)
+                    for marker in answer.left
+                    if marker in standing.left
+                ]
             case _:
                 return self._ended(answer, ending.verdict, ending.reason, f"{standing.name}, {ending.name}")
 
@@ -268,6 +285,9 @@ class Judge:
         )
 
     def _proves(self, reply: Reply, standing: _Standing, entry: Any) -> bool:
+        """Whether a reply was made from a context that held the result, where nothing took it out."""
+        if tuple(_id(entry, path) for path in self._record.conversation) != standing.conversation:
+            return False
         if reply.opened and _id(entry, reply.opened) not in standing.opened:
             return False
         if reply.differs:
@@ -295,7 +315,7 @@ class Judge:
             id = self._parents.get(id)
         return False
 
-    def _replied(self, answer: Answer, standing: _Standing, reply: Reply) -> list[Found]:
+    def _replied(self, answer: Answer, standing: _Standing, reply: Reply, entry: Any) -> list[Found]:
         names = f"{standing.name}, {reply.name}"
         if len(answer.calls) > 1:
             return self._ended(answer, "unknown", "copied", names)
@@ -305,17 +325,50 @@ class Judge:
             )
         if standing.doubt is not None:
             return self._ended(answer, "unknown", standing.doubt, names)
-        del self._standing[answer]
-        return [
-            self._found(marker, "shown", "reply", names)
-            if marker in standing.whole
-            else self._found(marker, "cut", "cut_by_host", names)
-            for marker in answer.left
-        ]
+        found: list[Found] = []
+        for each in [each for each in answer.left.values() if each.marker in standing.left]:
+            before = self._before(each, reply, entry)
+            standing.left.discard(each.marker)
+            if each.marker not in standing.whole:
+                found.append(self._found(each.marker, "cut", "cut_by_host", names))
+            elif before is None:
+                found.append(self._found(each.marker, "unknown", "apart", names))
+            elif each.goes_on:
+                standing.held.add(each.marker)
+                found.append(self._found(each.marker, "shown", "reply", names, stays=True))
+            else:
+                found += [self._let_go(marker, of, reply) for marker, of in before]
+                found.append(self._found(each.marker, "shown", "reply", names))
+        if not standing.held:
+            del self._standing[answer]
+        return found
+
+    def _before(self, part: Expected, reply: Reply, entry: Any) -> list[tuple[str, _Standing]] | None:
+        """The parts of a message before this one, by marker, where a reply follows each of them whole; else `None`."""
+        before: list[tuple[str, _Standing]] = []
+        while part.after:
+            for answer, standing in self._standing.items():
+                if part.after in standing.whole and part.after in _markers(answer, standing):
+                    break
+            else:
+                return None
+            is_sure = standing.doubt is None and standing.out is None and len(answer.calls) <= 1
+            # No more parts stand here than answers; whoever says otherwise names them in a circle.
+            if not is_sure or len(before) == len(self._standing) or not self._proves(reply, standing, entry):
+                return None
+            before.append((part.after, standing))
+            part = answer.left[part.after]
+        return before
+
+    def _let_go(self, marker: str, standing: _Standing, reply: Reply) -> Found:
+        """The message is whole, and nothing can take this part of it back."""
+        standing.left.discard(marker)
+        standing.held.discard(marker)
+        return self._found(marker, "shown", "reply", f"{standing.name}, {reply.name}")
 
     def _ended(self, answer: Answer, verdict: Verdict, reason: Reason, names: str) -> list[Found]:
-        del self._standing[answer]
-        return [self._found(marker, verdict, reason, names) for marker in answer.left]
+        standing = self._standing.pop(answer)
+        return [self._found(marker, verdict, reason, names) for marker in _markers(answer, standing)]
 
     def _found(self, marker: str, verdict: Verdict, reason: Reason, names: str, *, stays: bool = False) -> Found:
         evidence = f"{self._evidence}: {names}"
@@ -332,6 +385,11 @@ class Judge:
                 for call in at(entry, kind.calls):
                     if isinstance(call, str) and len(call) <= MAX_ID:
                         self._calling[call] = made
+
+
+def _markers(answer: Answer, standing: _Standing) -> list[str]:
+    """The markers of an answer for which its result stands."""
+    return [marker for marker in answer.left if marker in standing.left or marker in standing.held]
 
 
 def named_in(data: bytes, answers: Iterable[Answer]) -> Iterator[Answer]:

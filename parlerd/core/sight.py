@@ -43,6 +43,7 @@ Reason = Literal[
     "copied",
     "restarted",
     "compacting",
+    "apart",
 ]
 """Why a verdict is what it is.
 
@@ -52,7 +53,8 @@ version of the host than those that were measured; the host has no folder of rec
 folder, or the watching was ended; no proof came in time; a line or an answer was longer than what is looked at, or than
 what the host is sure to pass on; too much was expected at once; the record could not be read; the record was replaced
 or made shorter; the record holds a line of a kind that nobody measured; results of two calls hold the same answer; the
-daemon was restarted; the host compacted the conversation while its model was asked.
+daemon was restarted; the host compacted the conversation while its model was asked; the reply followed a part of a
+message, and not the parts before it.
 """
 
 MARKED: Final = "rcpt-"
@@ -79,11 +81,18 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
     digest: bytes
     """SHA-256 of these characters in UTF-8. A host that cuts the middle out of an answer leaves the marker standing, so
     that the marker alone would prove only the end of the message."""
+    after: str = ""
+    """The marker of the part before this one; empty where the message begins here. A reply proves this part only where
+    it follows that one, too, and whatever is before that."""
+    goes_on: bool = False
+    """Whether the message goes on in a later answer. A reply then proves that the message was shown up to here, and
+    this part is watched on, because what takes it out of the conversation ends the proof of what comes later."""
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one expected message. There is one for each marker, and another one only after one that `stays`:
-    of `shown` after `not_shown`, and of whatever is proved after `unknown`."""
+    of `shown` after `not_shown`, of whatever is proved after `unknown`, and of whatever ends the proof after `shown` of
+    a part of a message that goes on."""
 
     marker: str
     verdict: Verdict
@@ -93,18 +102,19 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     nothing that was read."""
     stays: bool = False
     """Whether more may be proved: the host keeps in the conversation what it did not show, so that a later reply may
-    prove that the message was shown, or the host may still write down what stands in no record yet."""
+    prove that the message was shown; or the host may still write down what stands in no record yet; or the message goes
+    on, and what was shown of it may be taken out of the conversation before the rest is shown."""
 
 
-def expected(text: str) -> Expected:
-    """What to expect of a message that was rendered as `text`, which ends with its marker.
+def expected(text: str, *, after: str = "", goes_on: bool = False) -> Expected:
+    """What to expect of a message, or of a part of one, that was rendered as `text`, which ends with its marker.
 
     Raises `ValueError` where the text does not end with a marker, and where it holds the marker twice.
     """
     marker = text[-(len(MARKED) + 2 * DRAWN) :]
     if not MARKER.fullmatch(marker) or text.count(marker) != 1:
         raise ValueError("a rendered message ends with its marker, and holds the marker once")
-    return Expected(marker=marker, size=len(text), digest=digest(text))
+    return Expected(marker=marker, size=len(text), digest=digest(text), after=after, goes_on=goes_on)
 
 
 def digest(text: str) -> bytes:

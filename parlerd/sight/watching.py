@@ -57,6 +57,8 @@ MAX_MARKERS: Final = 4_096
 
 MAX_CALL: Final = 128
 """Characters of the id of a call."""
+_MAY_CHANGE: Final = ("unknown", "shown")
+"""What was told of a marker that is waited for all the same, and is no longer so when another verdict comes."""
 
 FolderOf = Callable[[Sequence[str], Mapping[str, str]], Path | None]
 """The first of these templates that can be expanded with these variables."""
@@ -403,14 +405,15 @@ class _Place:
         for each in found:
             before = last.get(each.marker)
             # What comes to nothing after a denial leaves the denial as it is.
-            stands = before is not None and before.stays and each.verdict != "shown"
+            stands = before is not None and before.stays and before.verdict != "shown" and each.verdict != "shown"
             last[each.marker] = msgspec.structs.replace(before, stays=each.stays) if before and stands else each
         for each in last.values():
             for pending in self._pending:
                 if each.marker not in pending.answer.left:
                     continue
                 said = pending.said.get(each.marker)
-                is_new = said is None or each.verdict == "shown" or (said == "unknown" != each.verdict)
+                # What ends the proof of a part that was shown is news: the message goes on after it.
+                is_new = said is None or (said != each.verdict and (each.verdict == "shown" or said in _MAY_CHANGE))
                 if not each.stays:
                     del pending.answer.left[each.marker]
                 elif is_new:

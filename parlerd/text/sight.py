@@ -36,6 +36,7 @@ _OF_REASON: Final[dict[Reason, str]] = {
     "copied": "unknown: the record of {host} holds the answer of Parler as what another tool said, too",
     "restarted": "unknown: Parler was restarted while it watched the record of {host}",
     "compacting": "unknown: {host} compacted the conversation while its model was asked",
+    "apart": "unknown: it was shown in parts, and no reply in the record of {host} followed all of them",
 }
 _OF: Final[Mapping[str, str]] = {
     **{str(reason): said for reason, said in _OF_REASON.items()},

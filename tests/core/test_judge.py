@@ -534,6 +534,154 @@ class TestCompactions:
         assert verdicts(self.UPTO, entries) == both("summarised", "compacted")
 
 
+# -- a message in parts ----------------------------------------------------------------------------------------
+
+PARTS: Final = tuple(f"part {number}\n{marker_of(bytes([64 + number]) * 8)}" for number in range(3))
+"""The parts of one message, each of which is in an answer of its own."""
+
+
+def in_parts(count: int) -> list[Answer]:
+    """The answers that hold a message of so many parts."""
+    before, answers = "", list[Answer]()
+    for number, text in enumerate(PARTS[:count]):
+        each = expected(text, after=before, goes_on=number + 1 < count)
+        answers.append(Answer([each]))
+        before = each.marker
+    return answers
+
+
+def part(number: int, **more: Any) -> dict[str, Any]:
+    return {**RESULT, "shown": PARTS[number], **more}
+
+
+def words_of_parts(
+    record: Record, files: Sequence[tuple[int, Any]], answers: Sequence[Answer]
+) -> list[list[tuple[str, str]]]:
+    """The words on each part, in their order, where entries are of files with these numbers."""
+    judges = {number: Judge(record, "host 1.0") for number, _ in files}
+    said: dict[str, list[tuple[str, str]]] = {marker: [] for answer in answers for marker in answer.left}
+    for number, entry in files:
+        line = entry if isinstance(entry, bytes) else json.dumps(entry).encode()
+        for each in judges[number].line(line, answers):
+            if not each.stays:
+                for answer in answers:
+                    answer.left.pop(each.marker, None)
+            said[each.marker].append((each.verdict, each.reason))
+    return list(said.values())
+
+
+def words(record: Record, entries: Sequence[Any], count: int = 2) -> list[list[tuple[str, str]]]:
+    return words_of_parts(record, [(0, entry) for entry in entries], in_parts(count))
+
+
+SHOWN: Final = ("shown", "reply")
+COMPACT: Final = {"type": "compact"}
+
+
+def test_a_message_in_parts_is_shown_where_a_reply_follows_all_of_them() -> None:
+    assert words(RECORD, [part(0), REPLY, part(1), REPLY]) == [[SHOWN, SHOWN], [SHOWN]]
+    assert words(RECORD, [part(0), part(1), REPLY]) == [[SHOWN, SHOWN], [SHOWN]]
+    assert words(RECORD, [part(1), part(0), REPLY]) == [[SHOWN], [SHOWN]], "results of parallel calls"
+    assert words(RECORD, [part(0), REPLY, part(1), REPLY, part(2), REPLY], 3)[2] == [SHOWN]
+
+
+def test_a_part_with_a_reply_stands_on_until_the_message_is_whole() -> None:
+    judge, answers = Judge(RECORD, "host 1.0"), in_parts(2)
+    judge.entry(part(0), answers)
+    (found,) = judge.entry(REPLY, answers)
+    assert (found.verdict, found.stays) == ("shown", True)
+    assert judge.is_waiting
+    assert judge.entry(REPLY, answers) == [], "it is told once"
+    judge.entry(part(1), answers)
+    assert [(each.verdict, each.stays) for each in judge.entry(REPLY, answers)] == [("shown", False)] * 2
+    assert judge.entry(COMPACT, answers) == [], "what was shown stays so"
+    assert not judge.has(answers[0])
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (COMPACT, ("summarised", "compacted")),
+        ({"type": "error"}, ("not_shown", "failed_request")),
+        ({"type": "something new"}, ("unknown", "unrecognised")),
+        (b"{", ("unknown", "record_unreadable")),
+    ],
+    ids=str,
+)
+def test_what_takes_the_first_part_out_before_the_reply_to_the_last_leaves_no_whole_message(
+    end: Any, said: tuple[str, str]
+) -> None:
+    assert words(RECORD, [part(0), REPLY, end, part(1), REPLY]) == [[SHOWN, said], [("unknown", "apart")]]
+    assert words(RECORD, [part(0), end, part(1), REPLY]) == [[said], [("unknown", "apart")]]
+    between = words(RECORD, [part(0), REPLY, part(1), end, REPLY])
+    assert between == [[SHOWN, said], [said]]
+    middle = words(RECORD, [part(0), REPLY, part(1), REPLY, end, part(2), REPLY], 3)
+    assert middle == [[SHOWN, said], [SHOWN, said], [("unknown", "apart")]]
+
+
+def test_a_stop_takes_no_part_out_that_the_conversation_keeps() -> None:
+    assert words(KEEPS, [part(0), REPLY, STOP, part(1), STOP, REPLY]) == [
+        [SHOWN, SHOWN],
+        [("not_shown", "cancelled"), SHOWN],
+    ]
+    assert words(KEEPS, [part(0), REPLY, part(1), HISTORY, REPLY]) == [
+        [SHOWN, ("not_shown", "rolled_back")],
+        [("not_shown", "rolled_back")],
+    ]
+    assert words(KEEPS, [part(0), REPLY, HISTORY, part(1), REPLY])[1] == [("unknown", "apart")]
+    # A history that is written anew with all of it.
+    assert words(KEEPS, [part(0), REPLY, HISTORY, part(0), part(1), REPLY])[1] == [SHOWN]
+
+
+def test_a_compaction_that_keeps_the_first_part_leaves_the_message_whole() -> None:
+    compaction = Ending(
+        name="compaction", has=is_type("compact"), verdict="summarised", reason="compacted", kept="kept[]"
+    )
+    record = changed(endings=(compaction,), chain=Chain(id="id", parent="up"))
+    entries = [part(0, id="a"), {**REPLY, "id": "b", "up": "a"}, {"type": "compact", "id": "c", "kept": ["a"]}]
+    rest = [part(1, id="d", up="c"), {**REPLY, "id": "e", "up": "d"}]
+    assert words(record, [*entries, *rest])[1] == [SHOWN]
+    entries[2]["kept"] = ["b"]
+    assert words(record, [*entries, *rest]) == [[SHOWN, ("summarised", "compacted")], [("unknown", "apart")]]
+
+
+@pytest.mark.parametrize("is_first_replied", [True, False])
+def test_parts_that_were_read_in_two_conversations_are_no_whole_message(is_first_replied: bool) -> None:
+    replied = [(0, REPLY)] if is_first_replied else []
+    other = {"thread": "u"}
+    files = [(0, part(0)), *replied, (1, part(1, **other)), (1, {**REPLY, **other})]
+    assert words_of_parts(RECORD, files, in_parts(2))[1] == [("unknown", "apart")]
+    one_file = [(0, entry) for _, entry in files]
+    assert words_of_parts(RECORD, one_file, in_parts(2))[1] == [("unknown", "apart")]
+    branches = changed(chain=Chain(id="id", parent="up"), conversation=())
+    entries = [part(0, id="a", up="0"), {**REPLY, "id": "b", "up": "a"}, part(1, id="c", up="0")]
+    assert words(branches, [*entries, {**REPLY, "id": "d", "up": "c"}])[1] == [("unknown", "apart")]
+
+
+def test_a_part_that_was_cut_or_is_in_doubt_makes_no_message_whole() -> None:
+    cut = part(0, shown=PARTS[0].replace("part", "…"))
+    assert words(RECORD, [cut, REPLY, part(1), REPLY]) == [[("cut", "cut_by_host")], [("unknown", "apart")]]
+    assert words(RECORD, [cut, part(1), REPLY])[1] == [("unknown", "apart")]
+    versions = changed(version="by")
+    assert words(versions, [part(0, by="0.9"), part(1, by="1.0"), REPLY])[1] == [("unknown", "apart")]
+    copied = [part(0, call="a"), part(0, call="b"), part(1), REPLY]
+    assert words(RECORD, copied) == [[("unknown", "copied")], [("unknown", "apart")]]
+
+
+def test_parts_that_name_each_other_in_a_circle_end() -> None:
+    one, two = (expected(PARTS[a], after=PARTS[b][-21:], goes_on=True) for a, b in ((0, 1), (1, 0)))
+    found = words_of_parts(RECORD, [(0, part(0)), (0, part(1)), (0, REPLY)], [Answer([one]), Answer([two])])
+    assert found == [[("unknown", "apart")]] * 2
+
+
+def test_what_stands_beside_a_part_has_its_one_verdict() -> None:
+    beside, rest = in_parts(2)
+    beside.left[MARKERS[0]] = expected(FIRST)
+    both_of_them = part(0, shown=f"{FIRST}\n{PARTS[0]}")
+    found = words_of_parts(RECORD, [(0, each) for each in (both_of_them, REPLY, REPLY, COMPACT)], [beside, rest])
+    assert found == [[SHOWN, ("summarised", "compacted")], [SHOWN], []]
+
+
 # -- any order of anything -------------------------------------------------------------------------------------
 
 LETTERS: Final[dict[str, Any]] = {
@@ -579,6 +727,23 @@ def test_shown_is_said_only_of_a_whole_result_with_a_reply_after_it_and_no_endin
             # Nothing that is proved is left out, but for what had another verdict before the proof began.
             decided = min((at for at in range(len(order)) if _ends_at(order, at)), default=len(order))
             assert all(end > decided for _, end in proofs[number])
+
+
+@settings(max_examples=500)
+@given(st.text(alphabet="12BbECXSn!", max_size=12))
+def test_the_last_part_is_shown_only_of_a_reply_after_both_with_no_ending_since_the_first(order: str) -> None:
+    letters = {**LETTERS, "1": part(0), "2": part(1)}
+    said = words(KEEPS, [letters[letter] for letter in order])
+    proofs = [
+        (start, end)
+        for end, letter in enumerate(order)
+        if letter == "B" and "2" in order[:end]
+        for start in range(end)
+        if order[start] == "1" and "2" in order[:end]
+        and not ENDS & set(order[min(start, order.rindex("2", 0, end)) : end])
+    ]  # fmt: skip
+    if SHOWN in said[1]:
+        assert proofs
 
 
 def _ends_at(order: str, at: int) -> bool:

@@ -333,6 +333,69 @@ def test_a_part_after_a_gap_proves_nothing(start: int) -> None:
     run(test)
 
 
+def test_each_part_names_the_one_before_it_and_says_whether_the_message_goes_on() -> None:
+    async def test(engine: FakeMcpEngine) -> None:
+        sight = FakeSight()
+        async with trio.open_nursery() as nursery:
+            lookouts = Lookouts(engine, lambda: sight, nursery.start_soon)
+            lookouts.hosts = frozenset({"codex"})
+            lookout = Lookout(lookouts, caller(), "1", {})
+            # The second part is asked for twice, and the whole is asked for anew after that.
+            for number, (start, end) in enumerate([(0, 3), (3, 6), (3, 6), (6, 9), (0, 3), (3, 9)]):
+                text = f"part {number}\n[mark {lookout.draw()}"
+                await lookout.begin(number, [Marked("m_1", text, start, end, ends=end == 9)], {})
+                lookout.settled(number, written=True, cancels_answered=False)
+            await trio.testing.wait_all_tasks_blocked()
+        made = [each for watch in sight.watches for each in watch.expected or ()]
+        numbers = {each.marker: number for number, each in enumerate(made)}
+        assert [numbers.get(each.after) for each in made] == [None, 0, 0, 2, None, 4]
+        assert [each.goes_on for each in made] == [True, True, True, False, True, False]
+
+    run(test)
+
+
+def test_parts_of_two_windows_do_not_follow_each_other() -> None:
+    async def test(engine: FakeMcpEngine) -> None:
+        sight = FakeSight()
+        async with trio.open_nursery() as nursery:
+            lookouts = Lookouts(engine, lambda: sight, nursery.start_soon)
+            lookouts.hosts = frozenset({"codex"})
+            for number, (start, end) in enumerate([(0, 5), (5, 9)]):
+                lookout = Lookout(lookouts, caller(), "1", {})
+                text = f"part {number}\n[mark {lookout.draw()}"
+                await lookout.begin(number, [Marked("m_1", text, start, end, ends=end == 9)], {})
+                lookout.settled(number, written=True, cancels_answered=False)
+                sight.newest.say("shown", "reply", stays=not start)
+                await trio.testing.wait_all_tasks_blocked()
+        assert [(told.verdict, told.reason) for told in engine.sights if told.verdict != "pending"] == [
+            ("unknown", "begun"),
+            ("unknown", "part"),
+        ]
+
+    run(test)
+
+
+def test_quoted_markers_of_parts_prove_nothing_of_the_message() -> None:
+    async def test(engine: FakeMcpEngine) -> None:
+        sight = FakeSight()
+        async with trio.open_nursery() as nursery:
+            lookouts = Lookouts(engine, lambda: sight, nursery.start_soon)
+            lookouts.hosts = frozenset({"codex"})
+            lookout = Lookout(lookouts, caller(), "1", {})
+            for number in range(2):
+                marker = lookout.draw()
+                text = f"part {number}\n[mark {marker}"
+                await lookout.begin(number, [Marked("m_1", text, number, number + 1, ends=number == 1)], {})
+                lookout.settled(number, written=True, cancels_answered=False)
+                lookout.quoted({"seen": marker})
+            sight.watches[0].say("shown", "reply", stays=True)
+            sight.watches[1].say("unknown", "apart")
+            await trio.testing.wait_all_tasks_blocked()
+        assert [(told.verdict, told.reason) for told in engine.sights][1:] == [("unknown", "apart")]
+
+    run(test)
+
+
 def test_a_message_of_which_the_rest_is_never_asked_for_is_not_waited_for_any_more() -> None:
     async def test(engine: FakeMcpEngine) -> None:
         sight = FakeSight()

@@ -6,9 +6,12 @@ is tested with `parlerd.core.judge` and `parlerd.sight`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 import msgspec
 import pytest
@@ -17,11 +20,15 @@ import trio.testing
 
 from mcp_server.heard import hear
 from mcp_server.sighting import Lookout, Lookouts
+from parlerd.core.records import Ending, Test
 from parlerd.core.sight import MARKER, Reason, Verdict, digest
 from parlerd.engine.sightings import LATE_MS
 from parlerd.operations import types as t
 from parlerd.operations.traits import HostTraits
+from parlerd.sight.watching import HostSight
 from parlerd.text.sight import MOST_AGAIN
+from tests.sight.test_trail import RECORD, REPLY
+from tests.sight.test_watching import Scene, at_once
 from tests.support.engine import NOTHING, Party, Served, World, run
 from tests.support.models import Model, NoForm, Pair, ended, let_in, pair, waits
 from tests.support.sights import EVIDENCE, FakeSight
@@ -307,6 +314,51 @@ async def test_a_long_message_is_shown_once_each_part_of_it_was(world: Watched) 
     assert said(await world.why(long.id)) == ("pending", "")
     second.say("cut", "cut_by_host")
     assert said(await world.why(long.id)) == ("cut", "cut_by_host"), "the middle was cut, so it was not shown"
+
+
+BETWEEN: Final = {
+    "nothing": (b"", ("shown", "reply")),
+    "a compaction": (b'{"type":"compact"}\n', ("summarised", "compacted")),
+    "a rollback": (b'{"type":"end"}\n', ("not_shown", "cancelled")),
+    "another conversation": (b"", ("unknown", "apart")),
+}
+
+
+@pytest.mark.parametrize("between", BETWEEN)
+def test_a_long_message_is_shown_only_where_one_conversation_held_all_of_it(tmp_path: Path, between: str) -> None:
+    """The watcher reads real files here: each part of the message has a reply, and something comes between them."""
+    ending = Ending(name="compaction", has=(Test("type", ("compact",)),), verdict="summarised", reason="compacted")
+    record = msgspec.structs.replace(RECORD, versions=("2.1.0",), endings=(*RECORD.endings, ending))
+
+    async def test(world: Watched) -> None:
+        scene = Scene(tmp_path)
+        sight = HostSight({HOST: record}, lambda *_: tmp_path, {}, scene.open_ears, at_once)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(sight.run)
+            lookouts = Lookouts(world.served.engine, lambda: sight, nursery.start_soon)
+            lookouts.hosts = frozenset({HOST})
+            bob = world.bob
+            bob.window.lookout = Lookout(lookouts, bob.party.caller, "2.1.0", {})
+            bob.window.traits = HostTraits(page=3000)
+            long = await world.alice.send("x" * 6000)
+            text, name = await bob.call("parler_recv"), "a.jsonl"
+            while True:
+                entry = json.dumps({"type": "result", "text": text}).encode() + b"\n"
+                await scene.append(name, entry, REPLY)
+                if "goes on" not in text:
+                    break
+                word = said(await world.why(long.id))
+                assert word in (("unknown", "begun"), BETWEEN[between][1])
+                (_, arguments), *_ = hear(text).calls
+                text = await bob.call("parler_recv", **arguments)
+                await scene.append("a.jsonl", BETWEEN[between][0])
+                name = "b.jsonl" if between == "another conversation" else name
+            ladder = await world.why(long.id)
+            assert said(ladder) == BETWEEN[between][1]
+            assert ("shown" in rungs(ladder)) == (between == "nothing")
+            nursery.cancel_scope.cancel()
+
+    with_watch(test)()
 
 
 @with_watch

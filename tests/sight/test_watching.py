@@ -384,6 +384,62 @@ async def test_what_was_not_shown_is_watched_no_longer_than_anything_else(folder
         assert not scene.listens()
 
 
+def part(scene_watch: Watch, number: int, *, after: int = 0, goes_on: bool = False) -> None:
+    """The answer holds the part of a message that has this number, behind the one that is `after`."""
+    before = text(after).split()[-1] if after else ""
+    scene_watch.expect([expected(text(number), after=before, goes_on=goes_on)])
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@virtually
+async def test_a_message_in_parts_is_whole_or_what_took_a_part_out_is_told(folder: Path, at_once: bool) -> None:
+    async with running(folder, KEEPS) as scene:
+        for name, between, said in (("a", b"", []), ("b", END, [(1, "not_shown", "cancelled")])):
+            scene.found.clear()
+            part(await scene.begin(), 1, goes_on=True)
+            await scene.append(f"{name}.jsonl", result(1), REPLY)
+            assert scene.verdicts == [(1, "shown", "reply")]
+            # Nobody is told again at each look.
+            await scene.append(f"{name}.jsonl", REPLY, STOP)
+            await trio.sleep(3 * LOOK_S)
+            assert scene.verdicts == [(1, "shown", "reply")]
+            part(await scene.begin(), 2, after=1)
+            if at_once:
+                await scene.append(f"{name}.jsonl", between, result(2), REPLY, END)
+            else:
+                for data in (between, result(2), REPLY, END):
+                    await scene.append(f"{name}.jsonl", data)
+            last = (2, "unknown", "apart") if said else (2, "shown", "reply")
+            assert scene.verdicts[1:] == [*said, last]
+        await trio.sleep(LIMIT_S + REST_S + IDLE_S + 1)
+        assert not scene.listens(), "what has its verdict is not watched"
+
+
+@virtually
+async def test_a_part_is_watched_no_longer_than_anything_else(folder: Path) -> None:
+    async with running(folder, KEEPS) as scene:
+        part(await scene.begin(), 1, goes_on=True)
+        await scene.append("a.jsonl", result(1), REPLY)
+        await trio.sleep(LIMIT_S - 1)
+        part(await scene.begin(), 2, after=1)
+        await trio.sleep(2)
+        await scene.append("a.jsonl", result(2), REPLY)
+        assert scene.verdicts == [(1, "shown", "reply"), (2, "unknown", "apart")]
+        await trio.sleep(LIMIT_S + REST_S + IDLE_S + 1)
+        assert len(scene.found) == 2
+        assert not scene.listens()
+
+
+@virtually
+async def test_parts_in_two_files_are_no_whole_message(folder: Path) -> None:
+    async with running(folder) as scene:
+        part(await scene.begin(), 1, goes_on=True)
+        await scene.append("a.jsonl", result(1), REPLY)
+        part(await scene.begin(), 2, after=1)
+        await scene.append("b.jsonl", result(2), REPLY)
+        assert scene.verdicts == [(1, "shown", "reply"), (2, "unknown", "apart")]
+
+
 @virtually
 async def test_where_too_much_waits_what_has_a_verdict_is_given_up_first(
     folder: Path, monkeypatch: pytest.MonkeyPatch
