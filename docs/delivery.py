@@ -86,7 +86,8 @@ two conversations, the message was not shown whole.
 Hosts keep most answers that a failed request carried, or that a stopped turn was given: the next request holds them
 again. Parler says `not_shown` at once, so that the message comes again, and watches on for ten minutes. When a later
 reply proves that the message was shown, Parler takes the verdict back and says `shown`; a message that has not come
-again by then does not come again. A verdict never goes the other way.
+again by then does not come again. A verdict never goes the other way, whoever says so: what the machine of another
+reader says later takes no `shown` back, and a `shown` without what proves it counts as `unknown`.
 
 """
 VERDICTS: Final[Mapping[Verdict, tuple[str, str]]] = {

@@ -34,7 +34,7 @@ from parlerd.engine.lookup import room_of
 from parlerd.engine.observers import observed_room, observers
 from parlerd.engine.pair_rooms import awaited, needs_both
 from parlerd.engine.reading import Reading, handle_of, number_of
-from parlerd.engine.sightings import newest, said_of
+from parlerd.engine.sightings import as_told, newest, said_of
 from parlerd.operations import types as t
 from parlerd.store.port import Delivery, Page, PutSight, StoredMessage
 
@@ -271,6 +271,9 @@ class Ladder:
         """What is known of whether a reader's model was shown the message, and whether another machine says so."""
         if told is not None:
             said = told.sight
+            if said is not msgspec.UNSET:
+                verdict, reason = as_told(said.verdict, said.reason)
+                said = msgspec.structs.replace(said, verdict=verdict, reason=reason)
         else:
             row = newest(sights, reader, self._desk.sightings)
             said = msgspec.UNSET if row is None else said_of(row)

@@ -79,7 +79,7 @@ class Pulling:
             presence, since = self._desk.presence.of(reader)
             reached = stages_of(reader, header, marks)
             stages = [t.StageReached(stage=stage, at=at) for stage, at in reached.items()]
-            row = newest(found.sights, reader)
+            row = newest(found.sights, reader, self._desk.sightings)
             sight = msgspec.UNSET if row is None else said_of(row)
             ladders.append(t.LadderAtRoom(agent=reader, stages=stages, presence=presence, since=since, sight=sight))
         return t.LaddersAtRoom(readers=ladders)

@@ -16,9 +16,12 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.handling import handles
 from parlerd.engine.library import Traced
 from parlerd.engine.reachable import require_member, require_speaker, room_within
-from parlerd.engine.sightings import newest, next_word, wakes, word_from_elsewhere
+from parlerd.engine.sightings import is_shown, newest, next_word, wakes, word_from_elsewhere
 from parlerd.operations import types as t
-from parlerd.store.port import PROVEN, PutSight
+from parlerd.store.port import PutSight
+
+_Known = dict[tuple[RoomId, Position, AgentId], PutSight]
+"""What is known of messages and their readers."""
 
 
 class Sighting:
@@ -36,20 +39,20 @@ class Sighting:
             return t.Noted()
         words: list[tuple[str, PutSight]] = []
         # What this call itself tells counts before it is stored.
-        known: dict[tuple[RoomId, Position, AgentId], PutSight] = {}
+        known: _Known = {}
         for told in params.sights:
             found = await desk.library.trace(MessageId(told.id))
             if found is None:
                 continue  # its room was deleted
             place = found.room, found.header.position, reader
-            before = known.get(place) or newest(found.sights, reader)
+            before = known.get(place) or newest(found.sights, reader, desk.sightings)
             row = known[place] = next_word(found, before, reader, told, caller.facts.host, desk.clock.now())
             if told.verdict == "pending":
                 desk.sightings.begun(place)
             else:
                 desk.sightings.ended(place)
             words.append((told.id, row))
-            self._note(found, MessageId(told.id), row)
+            self._note(found, MessageId(told.id), row, known)
         rows = [row for _, row in words]
         if rows:
             await desk.library.record(rows)
@@ -84,7 +87,7 @@ class Sighting:
     @handles("link.sighted")
     async def sighted_there(self, caller: Caller, params: t.TellSightsAtRoom) -> t.Noted:
         """The same of agents that are attached by this link, as their own daemon says."""
-        desk, rows = self._desk, list[PutSight]()
+        desk, known = self._desk, _Known()
         for told in params.sights:
             try:
                 reader = require_speaker(desk, caller, told.agent)
@@ -99,20 +102,26 @@ class Sighting:
             assert isinstance(event, e.MessagePosted)
             if not can_see(room.view(reader), position=found.header.position, visibility=event.visibility):
                 continue
-            row = word_from_elsewhere(found, reader, told, desk.clock.now())
-            rows.append(row)
-            self._note(found, MessageId(told.id), row)
-        if rows:
-            await desk.library.record(rows)
+            place = found.room, found.header.position, reader
+            before = known.get(place) or newest(found.sights, reader, desk.sightings)
+            row = word_from_elsewhere(found, before, reader, told, desk.clock.now())
+            if row is None or row is before:
+                continue
+            known[place] = row
+            self._note(found, MessageId(told.id), row, known)
+        if known:
+            await desk.library.record(list(known.values()))
         return t.Noted()
 
-    def _note(self, found: Traced, id: MessageId, row: PutSight) -> None:
-        """Remember the newest word for the author's notice, or have it told to the author's home."""
+    def _note(self, found: Traced, id: MessageId, row: PutSight, known: _Known) -> None:
+        """Remember the newest word for the author's notice, or have it told to the author's home. `known` is what the
+        same call told before."""
         author, sightings = found.header.by.actor, self._desk.sightings
-        others = any(each.verdict in PROVEN for each in found.sights)
+        place = found.room, found.header.position
+        others = [*found.sights, *(each for key, each in known.items() if key[:2] == place and each is not row)]
         if author in self._desk.rooms.home.aggregate.state.agents:
-            sightings.note(id, author, row, is_shown=row.verdict in PROVEN or others)
-        elif row.verdict != "pending" and not others:
+            sightings.note(id, author, row, others)
+        elif row.verdict != "pending" and not is_shown(*others):
             # Of what one model was shown no author is told that another was not. Nobody follows a room that is
             # elsewhere here, so that a word on a message there goes nowhere.
             sightings.send(id, author, row)

@@ -7,7 +7,8 @@
 
 Not here: how a record is read (`parlerd.sight`), where markers stand (`mcp_server`), how a page is laid out
 (`receiving`). Above: the engine. Below: the library. Invariants: only a verdict that proves it makes a message `shown`;
-what was shown stays so; where no host is watched nothing is asked of the store, and nothing is written.
+what was shown stays so, whoever says something else later (`standing`); where no host is watched nothing is asked of
+the store, and nothing is written.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ import msgspec
 
 from parlerd.bounded import Bounded
 from parlerd.core import topics
-from parlerd.core.model import AgentId, MessageId, Millis, Position, RoomId, is_label, slug
+from parlerd.core.model import AgentId, MessageId, Millis, Position, RoomId, Sighted, is_label, slug
 from parlerd.engine.library import Library, Traced
 from parlerd.operations import types as t
 from parlerd.store.port import PROVEN, PutSight
-from parlerd.text.sight import MOST_AGAIN
+from parlerd.text.sight import MOST_AGAIN, PROVEN_BY
 
 MAX_ON_THEIR_WAY: Final = 4096
 """Words that a home keeps for links that are down. What is forgotten is still in the store, where `why` finds it."""
@@ -71,6 +72,8 @@ class Sightings:
         # before this daemon started.
         self._watched: set[_Place] = set()
         self._unshown: Bounded[MessageId, Unshown] = Bounded(MAX_UNSHOWN)
+        # Messages that some model was shown, as far as this daemon was told: of a room elsewhere nothing is stored.
+        self._shown: Bounded[MessageId, None] = Bounded(MAX_UNSHOWN)
         # The newest words for authors of other homes, by message and reader, in the order in which they came.
         self._on_their_way: Bounded[tuple[MessageId, AgentId], OnItsWay] = Bounded(MAX_ON_THEIR_WAY)
         self._words = 0
@@ -89,10 +92,11 @@ class Sightings:
         """It has its verdict."""
         self._watched.discard(place)
 
-    def note(self, id: MessageId, author: AgentId, row: PutSight, *, is_shown: bool) -> None:
-        """Remember the newest word on a message of an agent of this home. `is_shown` says that some reader's model was
-        shown the message."""
-        if is_shown or (row.verdict == "unknown" and row.reason != "timeout"):
+    def note(self, id: MessageId, author: AgentId, row: PutSight, others: Iterable[PutSight]) -> None:
+        """Remember the newest word on a message of an agent of this home. `others` are what else is known of it."""
+        if is_shown(row, *others):
+            self._shown[id] = None
+        if id in self._shown or (row.verdict == "unknown" and row.reason != "timeout"):
             # What is unknown is no sign that nobody was shown it.
             self._unshown.pop(id, None)
             return
@@ -102,6 +106,8 @@ class Sightings:
     def send(self, id: MessageId, author: AgentId, row: PutSight) -> None:
         """Have the home of this author told of the word, as soon as it follows the room."""
         self._words += 1
+        before = self._on_their_way.get((id, row.reader))
+        row = standing(None if before is None else before.word, row)
         self._on_their_way[id, row.reader] = OnItsWay(self._words, id, author, row)
 
     def sent_after(self, number: int) -> list[OnItsWay]:
@@ -130,34 +136,57 @@ def said_of(row: PutSight) -> t.SightSaid:
     )
 
 
-def word_from_elsewhere(found: Traced, reader: AgentId, told: t.SightSaid | t.SightAtRoom, now: Millis) -> PutSight:
-    """The row that another home's word on a message makes. What no home of this version says is left out of it."""
-    return PutSight(
+def standing(before: PutSight | None, word: PutSight) -> PutSight:
+    """What is known of a message and a reader after this word, where `before` was known. What was proved stays: nothing
+    takes a text out of what a model was given once. Of everything else the newest word counts."""
+    return before if before is not None and before.verdict in PROVEN else word
+
+
+def is_shown(*rows: PutSight) -> bool:
+    """Whether one of these rows says that a model was shown the message."""
+    return any(row.verdict in PROVEN for row in rows)
+
+
+def as_told(verdict: Sighted, reason: str) -> tuple[Sighted, str]:
+    """A verdict and its reason as they may be kept. A proof without what proves it is none."""
+    is_proof = verdict not in PROVEN or PROVEN_BY.get(reason) == verdict
+    return (verdict, reason) if is_proof else ("unknown", "")
+
+
+def word_from_elsewhere(
+    found: Traced, before: PutSight | None, reader: AgentId, told: t.SightSaid | t.SightAtRoom, now: Millis
+) -> PutSight | None:
+    """The row that follows from another home's word on a message and a reader, of which `before` was known. What no
+    home of this version says is left out of it; `None` where nothing is left, because what is only watched is told to
+    no other home."""
+    if told.verdict == "pending":
+        return None
+    verdict, reason = as_told(told.verdict, told.reason)
+    word = PutSight(
         found.room,
         reader,
         found.header.position,
-        told.verdict,
-        told.reason if is_label(told.reason) else "",
+        verdict,
+        reason if is_label(reason) else "",
         slug(told.host, fallback="host"),
         now,
         told.again,
         told.evidence if _EVIDENCE.fullmatch(told.evidence) else "",
     )
+    return standing(before, word)
 
 
 def next_word(
     found: Traced, before: PutSight | None, reader: AgentId, told: t.SightTold, host: str, now: Millis
 ) -> PutSight:
-    """The row that follows from what is told of a message and a reader, of which `before` was known. A message that
-    goes out once more after it had been cut or not shown counts as shown again."""
-    if before is not None and before.verdict in PROVEN:
-        return before
+    """The row that follows from what a window tells of a message and a reader, of which `before` was known. A message
+    that goes out once more after it had been cut or not shown counts as shown again."""
     again = 0 if before is None else before.again
     if told.verdict == "pending" and before is not None and before.verdict in ("cut", "not_shown"):
         again += 1
-    return PutSight(
-        found.room, reader, found.header.position, told.verdict, told.reason, host, now, again, told.evidence
-    )
+    verdict, reason = as_told(told.verdict, told.reason)
+    word = PutSight(found.room, reader, found.header.position, verdict, reason, host, now, again, told.evidence)
+    return standing(before, word)
 
 
 def is_due(row: PutSight) -> bool:
@@ -165,10 +194,10 @@ def is_due(row: PutSight) -> bool:
     return row.verdict in ("cut", "not_shown") and row.again < MOST_AGAIN
 
 
-def newest(rows: Iterable[PutSight], reader: AgentId, known: Sightings | None = None) -> PutSight | None:
-    """What is known of one reader, of the rows of a message."""
+def newest(rows: Iterable[PutSight], reader: AgentId, known: Sightings) -> PutSight | None:
+    """What is known of one reader now, of the rows of a message."""
     row = next((row for row in rows if row.reader == reader), None)
-    return row if row is None or known is None else known.as_known(row)
+    return None if row is None else known.as_known(row)
 
 
 def wakes(rows: Sequence[PutSight]) -> set[topics.Topic]:

@@ -43,8 +43,8 @@ _OF: Final[Mapping[str, str]] = {
     "begun": "unknown: its reader was shown the beginning of it, and did not ask for the rest",
     "part": "unknown: its reader asked for a part of it without the one before",
 }
-_PROVEN_BY: Final = {"reply": "shown", "quoted": "quoted"}
-"""The verdict beside which alone such a reason may stand."""
+PROVEN_BY: Final[Mapping[str, str]] = {"reply": "shown", "quoted": "quoted"}
+"""The verdict beside which alone such a reason may stand, and which stands beside no other reason."""
 _PENDING: Final = "not known yet: the record of {host} is watched"
 _OTHER: Final = "unknown: the home of the reader says so in words that this version of Parler does not know"
 
@@ -54,7 +54,7 @@ def sentence_of(verdict: str, reason: str, host: str, again: int = 0, *, elsewhe
     the host had cut it or not shown it. `elsewhere` says that the reader's own machine, which is not this one, says
     so."""
     said = _PENDING if verdict == "pending" else _OF.get(reason, _OTHER)
-    if verdict != _PROVEN_BY.get(reason, verdict):
+    if verdict != PROVEN_BY.get(reason, verdict):
         said = _OTHER  # another home says what no version of Parler says
     said = said.format(host=host or "the agent host")
     if elsewhere:

@@ -60,7 +60,7 @@ from parlerd.engine.sightings import word_from_elsewhere
 from parlerd.engine.submissions import Submission
 from parlerd.identity.proofs import named_in, owner_after, read_opening, signed, succeeds
 from parlerd.operations import types as t
-from parlerd.store.port import PROVEN, EraseBodies, ForgetMarks
+from parlerd.store.port import EraseBodies, ForgetMarks
 from parlerd.uplink.arriving import Arrival, Arriving, Began, Past, wanted
 from parlerd.uplink.bounds import CHUNK, Bounds
 from parlerd.uplink.counters import Counters, Threaded
@@ -217,8 +217,9 @@ class Mirrors:
                 continue
             if not can_see(view_of(member), position=found.header.position, visibility=event.visibility):
                 continue
-            row = word_from_elsewhere(found, reader, each.sight, self._desk.clock.now())
-            self._desk.sightings.note(MessageId(each.id), author, row, is_shown=row.verdict in PROVEN)
+            row = word_from_elsewhere(found, None, reader, each.sight, self._desk.clock.now())
+            if row is not None:
+                self._desk.sightings.note(MessageId(each.id), author, row, found.sights)
 
     async def _look_back(self, room: RoomId, mirror: Room, item: t.LinkItem, pull: Pull | None) -> None:
         """Learn the secrets of earlier epochs whose messages an item brings, as far as agents of this home may read

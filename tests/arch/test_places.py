@@ -44,7 +44,6 @@ ELSEWHERE: Final = {
     "parlerd/engine/minting": "engine/test_bearers",
     "parlerd/engine/token_handlers": "engine/test_bearers",
     "parlerd/engine/sighting": "scenario/test_sight",
-    "parlerd/engine/sightings": "scenario/test_sight",
     "parlerd/engine/shelving": "scenario/test_files",
     "configs/chosen": "configs/test_keep",
     "parlerd/controller": "settings/test_controller",

@@ -431,6 +431,14 @@ async def test_a_part_is_watched_no_longer_than_anything_else(folder: Path) -> N
 
 
 @virtually
+async def test_a_part_that_one_look_proves_and_takes_out_is_told_as_taken_out(folder: Path) -> None:
+    async with running(folder, KEEPS) as scene:
+        part(await scene.begin(), 1, goes_on=True)
+        await scene.append("a.jsonl", result(1), REPLY, END)
+        assert scene.verdicts == [(1, "not_shown", "cancelled")]
+
+
+@virtually
 async def test_parts_in_two_files_are_no_whole_message(folder: Path) -> None:
     async with running(folder) as scene:
         part(await scene.begin(), 1, goes_on=True)

@@ -15,6 +15,7 @@ from parlerd.core.model import AgentId, MessageId, Millis, RoomId, Sighted
 from parlerd.engine.following import PRESENCE_S
 from parlerd.engine.sightings import LATE_MS
 from parlerd.operations import types as t
+from parlerd.store.port import PutSight
 from parlerd.uplink.link import LOOK_S
 from tests.support.engine import NOTHING, Party, Served, run
 from tests.uplink.test_relayed import Meeting, meeting_in
@@ -160,5 +161,91 @@ def test_a_relay_says_nothing_of_this_homes_agents_nor_of_those_who_may_not_see_
             desk = meeting.ann_served.engine.desk
             found = desk.sightings.unshown(AgentId(alice.id), Millis(desk.clock.now() + LATE_MS))
             assert [each.word.reader for each in found] == ([bob.id] if of == "bob" else [])
+
+    run(main)
+
+
+def word_on(meeting: Meeting, reader: str, id: str, verdict: Sighted, reason: str) -> t.SightAtRoom:
+    return t.SightAtRoom(room=meeting.opened.room, agent=reader, id=id, verdict=verdict, reason=reason, host="codex")
+
+
+def kept(meeting: Meeting, id: str) -> list[tuple[str, str]]:
+    """What the relay has on its disk of this message's readers."""
+    place = meeting.relay.store.find_message(MessageId(id))
+    assert place is not None
+    return [(row.verdict, row.reason) for row in meeting.relay.store.sights(*place)]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_no_later_word_of_another_home_takes_back_what_was_proved(tmp_path: Path, together: bool) -> None:
+    async def main() -> None:
+        async with reading(tmp_path) as (meeting, _, sent):
+            bob, alice = await meeting.bob.whoami(), await meeting.alice.whoami()
+            [link] = meeting.ben.uplinks._links.values()
+            calls = link.calls
+            assert calls is not None
+            said: list[tuple[Sighted, str]] = [
+                ("pending", ""),
+                ("not_shown", "failed_request"),
+                ("unknown", "timeout"),
+                ("shown", "reply"),
+                ("cut", "cut_by_host"),
+                ("unknown", "restarted"),
+                ("pending", ""),
+            ]
+            words = [word_on(meeting, bob.id, sent.id, *each) for each in said]
+            for batch in [words] if together else [[word] for word in words]:
+                await calls.call("link.sighted", t.TellSightsAtRoom(sights=tuple(batch)), 10)
+            assert kept(meeting, sent.id) == [("shown", "reply")]
+            await trio.sleep(2 * PRESENCE_S)
+            desk = meeting.ann_served.engine.desk
+            assert desk.sightings.unshown(AgentId(alice.id), Millis(desk.clock.now() + 2 * LATE_MS)) == []
+
+    run(main)
+
+
+@pytest.mark.parametrize("reason", ["timeout", "quoted", ""])
+def test_a_home_that_says_shown_without_a_proof_is_not_believed(tmp_path: Path, reason: str) -> None:
+    async def main() -> None:
+        async with reading(tmp_path) as (meeting, ben, sent):
+            bob = await meeting.bob.whoami()
+            handle = await ben.engine.desk.rooms.get(RoomId(meeting.opened.room))
+            handle.tell_sights([word_on(meeting, bob.id, sent.id, "shown", reason)])
+            await trio.sleep(2 * LOOK_S)
+            assert kept(meeting, sent.id) == [("unknown", "")]
+            handle.tell_sights([word_on(meeting, bob.id, sent.id, "shown", "reply")])
+            await trio.sleep(2 * LOOK_S)
+            assert kept(meeting, sent.id) == [("shown", "reply")]
+
+    run(main)
+
+
+def test_what_the_home_of_a_room_watched_before_it_was_restarted_is_unknown_to_another_home(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with reading(tmp_path) as (meeting, _, sent):
+            bob, store = await meeting.bob.whoami(), meeting.relay.store
+            place = store.find_message(MessageId(sent.id))
+            assert place is not None
+            row = PutSight(place[0], AgentId(bob.id), place[1], "pending", "", "codex", Millis(1))
+            store.transact([[row]])
+            found = await sight_of(meeting.alice, sent.id)
+            assert found is not msgspec.UNSET
+            assert (found.verdict, found.reason) == ("unknown", "restarted")
+
+    run(main)
+
+
+def test_what_a_relay_says_of_one_reader_after_the_proof_of_another_is_no_news(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with reading(tmp_path) as (meeting, _, sent):
+            alice, bob = await meeting.alice.whoami(), await meeting.bob.whoami()
+            [link] = meeting.ann.uplinks._links.values()
+            said: list[tuple[Sighted, str]] = [("pending", ""), ("shown", "reply"), ("not_shown", "failed_request")]
+            for verdict, reason in said:
+                sight = t.SightSaid(verdict=verdict, reason=reason, host="codex", at=1)
+                word = t.SightOnMessage(id=sent.id, agent=bob.id, sight=sight)
+                await link.mirrors.take(t.LinkItem(room=RoomId(meeting.opened.room), sights=[word]))
+                desk = meeting.ann_served.engine.desk
+                assert desk.sightings.unshown(AgentId(alice.id), Millis(desk.clock.now() + LATE_MS)) == []
 
     run(main)
