@@ -33,7 +33,7 @@ from typing import Final, NamedTuple
 
 from parlerd.bounded import Bounded
 from parlerd.core import events as e
-from parlerd.core.approvals import Request, opened_for, standing_request
+from parlerd.core.approvals import Request, opened_for
 from parlerd.core.envelope import OPENED, decode_envelope, opened_part
 from parlerd.core.epoch_record import (
     MAX_CHANGES,
@@ -315,13 +315,20 @@ class Turning:
         await self._secrets.note_made(state.room, made.record.number, made.epoch.record)
         return self.told(made)
 
-    @staticmethod
-    def _asks(room: Room, agent: AgentId) -> bool:
+    def _asks(self, room: Room, agent: AgentId) -> bool:
         """Whether an agent that a record takes into a queue is to be given what a requester has. Nobody is given more
-        than the key says by which it was let in, whatever role the room's home tells of it."""
+        than the key says of the request that was granted, whatever role the room's home tells of the agent."""
         state = room.state
-        asked = standing_request(state.requests, agent)
-        return asks_by(state, asked) if asked is not None else state.members[agent].role == REQUESTER
+        if state.kind != "service":
+            return False
+        # Not the newest request: the home of the room and the agent make up one with another key together.
+        granted = [each for each in state.requests.values() if each.agent == agent and each.state == "approved"]
+        if granted:
+            return asks_by(state, max(granted, key=lambda each: each.decided))
+        # Of somebody else's agent an owner before may have decided. By which key it asked is not known here then, so
+        # it is given the least.
+        is_ours = agent in self._desk.rooms.home.aggregate.state.agents
+        return not is_ours or state.members[agent].role == REQUESTER
 
     def _own(self, room: Room) -> list[AgentId]:
         """The agents of this home that are in a room's roster."""

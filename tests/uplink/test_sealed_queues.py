@@ -17,7 +17,7 @@ from parlerd.core.approvals import pending
 from parlerd.core.envelope import TextPart, decode_envelope, decode_inside
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.membership import is_requester
-from parlerd.core.model import AgentId, By, Position, RoomId
+from parlerd.core.model import AgentId, By, Position, RequestId, RoomId
 from parlerd.core.room import Room
 from parlerd.core.sealing import sealed_part
 from parlerd.core.statements import SealingKey, check
@@ -616,5 +616,41 @@ def test_a_stranger_whom_the_relay_calls_an_agent_of_the_owner_is_given_no_key(t
             assert stranger in state.epochs.entering
             assert stranger not in state.epochs.roster
             assert await queue.id_of(carol) in state.epochs.roster
+
+    run(main)
+
+
+def test_who_was_let_in_to_ask_is_given_no_more_whatever_it_asks_for_with_the_relay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record waits for a key that the relay holds back; meanwhile there is a newer knock, with a worker's key."""
+
+    async def main() -> None:
+        async with serving(tmp_path) as queue:
+            bob = await queue.ben_served.agent("bob")
+            await queue.invite()
+            [key] = [each for each in (await queue.room_of(queue.ann)).state.keys.values() if each.gated]
+
+            async def nothing(*args: Any, **more: Any) -> None:
+                return None
+
+            with monkeypatch.context() as patched:
+                patched.setattr(queue.ann.uplinks._turning, "following", nothing)
+                code = await queue.invite(requester=True)
+                waits = await bob.join(code)
+                await (await queue.ann_served.person()).approve("bob", join_code=waits.join_code)
+                await settle()
+                stranger = await queue.id_of(bob)
+                actor = await mirror_of(queue.ann.uplinks._desk, queue.room)
+                room = await actor.quiet()
+                assert stranger in room.state.epochs.entering
+                principal = room.state.members[stranger].principal
+                asked = e.JoinRequested(
+                    request=RequestId("q_again"), key=key.id, agent=stranger, principal=principal, name="bob", host=""
+                )
+                by = By(stranger, principal, "", "", "link")
+                await actor.submit(c.Arrive(events=(asked,), at=room.last_at), by, Arrived((None,), "valid"))
+            await trio.sleep(120)
+            assert await queue.asks(queue.ann, bob)
 
     run(main)
