@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from parlerd.core.envelope import RELEASED, SEALED, Envelope, TextPart, decode_envelope
+from parlerd.core.envelope import RELEASED, Envelope, TextPart, decode_envelope, sealed_in
 from parlerd.core.errors import Refused
 from parlerd.core.model import HomeId, PrincipalId
 from parlerd.core.receipts import NotAReceipt, Opening, Receipt, next_line, opens
@@ -114,28 +114,36 @@ def _of_content(receipt: Receipt, opening: _Opening | None) -> Checked:
         return Checked("valid", receipt, is_opened=True)
     if not _is_authors(receipt, opening.body, opening.signature or b""):
         return Checked("author_mismatch", receipt, is_opened=True)
-    envelope = decode_envelope(opening.body)
     try:
-        text = _text(envelope, opening.body, opening.key)
+        sealed = sealed_in(opening.body)
+        text = _text(opening.body, opening.key) if sealed is None else _opened(*sealed, opening.key)
     except Refused:
         return Checked("key_mismatch", receipt, is_opened=True)
     found = Checked("valid", receipt, is_opened=True, is_authored=receipt.verified != "home", text=text)
-    return found._replace(is_sealed=envelope.v == SEALED)
+    return found._replace(is_sealed=sealed is not None)
 
 
-def _text(envelope: Envelope, body: bytes, key: bytes | None) -> str | None:
-    """What a message says; None for a sealed one without its key, and for one that says nothing in words. Raises
-    `Refused` for a key that does not open it."""
-    if envelope.v == SEALED:
-        if key is None:
-            return None
-        part = sealed_part(envelope)
-        if len(key) != KEY or (part.digest and key_digest(key) != part.digest):
-            # The readers of a private message got another key.
-            raise unreadable("key")
-        envelope = joined(envelope, open_with_key(body, key))
-    elif key is not None:
+def _text(body: bytes, key: bytes | None) -> str | None:
+    """What a message in clear says; None for one that says nothing in words. Raises `Refused` where a key is beside it,
+    because it has none."""
+    if key is not None:
         raise unreadable("key")
+    return _words(decode_envelope(body))
+
+
+def _opened(envelope: Envelope, body: bytes, key: bytes | None) -> str | None:
+    """The same of what an author sealed, which is in these bytes: None also where the key is not there. Raises
+    `Refused` for a key that does not open it."""
+    if key is None:
+        return None
+    part = sealed_part(envelope)
+    if len(key) != KEY or (part.digest and key_digest(key) != part.digest):
+        # The readers of a private message got another key.
+        raise unreadable("key")
+    return _words(joined(envelope, open_with_key(body, key)))
+
+
+def _words(envelope: Envelope) -> str | None:
     return next((part.text for part in envelope.parts if isinstance(part, TextPart)), None)
 
 

@@ -35,7 +35,7 @@ from parlerd.core.approvals import UNDECIDED, Request, opened_for, require_grant
 from parlerd.core.claims import Renewal
 from parlerd.core.decision import Decision
 from parlerd.core.direct_keys import encode_published
-from parlerd.core.envelope import SEALED, Envelope, decode_envelope
+from parlerd.core.envelope import Envelope
 from parlerd.core.epoch_record import Added, record_digest
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.gated import decode_signed
@@ -80,7 +80,7 @@ from parlerd.identity.epochs import Made
 from parlerd.identity.sealing import seal
 from parlerd.operations import types as t
 from parlerd.uplink import answers
-from parlerd.uplink.arriving import wanted
+from parlerd.uplink.arriving import sealed_of, wanted
 from parlerd.uplink.composing import Composer, Decided
 from parlerd.uplink.counters import Counters, Signed, Threaded
 from parlerd.uplink.doors import Doors
@@ -1279,11 +1279,11 @@ class RemoteRoom(MirrorRoom):
         return self._exchanges.code(self.room, known)
 
     async def message_key(self, body: bytes, author: AgentId) -> bytes | None:
-        home, envelope = self._link.home, decode_envelope(body)
-        if envelope.v != SEALED:
+        home, sealed = self._link.home, sealed_of(body)
+        if sealed is None:
             return None
         await self._secrets.prepare(home, self.room)
-        part = sealed_part(envelope)
+        envelope, part = sealed[0], sealed_part(sealed[0])
         seats = (await self._rosters.held(await self.quiet(), (part.record,))).get(part.record)
         asks = seats is not None and seats.inside.get(author, False)
         return self._secrets.message_key(home, envelope, author, asks=asks)

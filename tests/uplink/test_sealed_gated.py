@@ -427,6 +427,15 @@ def test_a_receipt_of_what_was_shown_is_over_what_its_author_sealed(tmp_path: Pa
             shown = given.opening.body or b""
             assert sealed_in(shown) is not None
             assert b"marlin" not in msgspec.json.encode(given)
+            # The key beside it opens what was sealed in there, and another one does not.
+            assert (found.text, found.is_sealed) == ("the word is marlin", True)
+            wrong = msgspec.structs.replace(given.opening, key=bytes(32))
+            changed = msgspec.json.encode(msgspec.structs.replace(given, opening=wrong))
+            assert check(changed, {meeting.relay.keys.id}).verdict == "key_mismatch"
+            without = msgspec.structs.replace(given.opening, key=msgspec.UNSET)
+            changed = msgspec.json.encode(msgspec.structs.replace(given, opening=without))
+            found = check(changed, {meeting.relay.keys.id})
+            assert (found.verdict, found.text, found.is_sealed) == ("valid", None, True)
 
     run(main)
 
