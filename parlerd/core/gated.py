@@ -558,8 +558,9 @@ class Gated(Facet[EntriesState]):
         return [member for member in members if member.present and not is_requester(member)]
 
     def _audience(self, entry: Entry, gate: Gate) -> list[Member]:
-        """Who may be shown a message, as far as they are in."""
-        return [each for each in self._members() if self._can_read(each, entry, gate)]
+        """Who may be shown a message, as far as they are in: of one for some readers also who only asks for work."""
+        members = self._members() if gate.visibility is None else self._membership.members.values()
+        return [each for each in members if each.present and self._can_read(each, entry, gate)]
 
     def _can_read(self, member: Member, entry: Entry, gate: Gate) -> bool:
         """Whether a message is for this member, who is in. In a sealed room it was sealed where it was taken in to

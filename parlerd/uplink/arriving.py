@@ -1220,7 +1220,8 @@ class _Step:
         body = message.body
         if self._is_sealed:
             seat = self._epoch.roster.get(agent)
-            asks = seat is not None and seat.requester
+            # What waited was sealed under an earlier roster. Who only asks writes nothing that waits.
+            asks = envelope.v != RELEASED and seat is not None and seat.requester
             envelope, body = read_sealed(message, envelope, self._about._opener, asks=asks)
         is_recap = envelope.kind == "context" and is_public and after.number == 1 and agent == self._opening.owner
         posted = posted_of(envelope, digest, message, is_opening=message.opening and is_recap)

@@ -34,7 +34,9 @@ from parlerd.uplink.lanes import mirror_of
 from parlerd.uplink.secrets import Secrets
 from tests.support.engine import Party, Served, run, settle, texts
 from tests.support.relayed import Home, Relay, Wires, homes_of
+from tests.support.room_state import put
 from tests.uplink.test_sealed import everything, spelled
+from tests.uplink.test_sealed_gated import OPEN
 
 
 class Queue:
@@ -652,5 +654,49 @@ def test_who_was_let_in_to_ask_is_given_no_more_whatever_it_asks_for_with_the_re
                 await actor.submit(c.Arrive(events=(asked,), at=room.last_at), by, Arrived((None,), "valid"))
             await trio.sleep(120)
             assert await queue.asks(queue.ann, bob)
+
+    run(main)
+
+
+def test_what_waited_is_read_though_its_author_only_asks_for_work_by_then(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as queue:
+            bob, dan = await queue.ben_served.agent("bob"), await queue.cat_served.agent("dan")
+            room = queue.served.room
+            await queue.bring_in(bob, "bob")
+            await queue.bring_in(dan, "dan")
+            bold = 'agents[self].role == "bold"'
+            sent = await bob.send("review the marlin", room=room, kind="task", enabled=bold)
+            assert sent.gated
+            await queue.alice.ask("room.role", t.GiveRole(room=room, agent="dan", role="bold"), t.RoleOfMember)
+            await settle()
+            assert await dan.read(room=room) == ["review the marlin"]
+            await bob.call("room.leave", t.LeaveAsMember(room=room))
+            await trio.sleep(30)
+            await queue.bring_in(bob, "bob", requester=True)
+            assert await queue.asks(queue.ann, bob)
+            # Another one is shown it now.
+            await queue.alice.ask("room.role", t.GiveRole(room=room, agent="alice", role="bold"), t.RoleOfMember)
+            await settle()
+            assert "review the marlin" in await queue.alice.read(room=room)
+
+    run(main)
+
+
+@pytest.mark.parametrize("clear", [False, True])
+def test_what_waits_for_somebody_who_only_asks_is_shown_to_that_one(tmp_path: Path, clear: bool) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, clear=clear) as queue:
+            bob, room = await queue.ben_served.agent("bob"), queue.served.room
+            await queue.bring_in(bob, "bob", requester=True)
+            await queue.alice.send("later, bob", room=room, visible_to=("bob",), enabled=OPEN)
+            await queue.alice.send("for workers", room=room, enabled=OPEN)
+            await settle()
+            assert await bob.read(room=room) == []
+            await put(queue.alice, "open", True, room=room)
+            await settle()
+            assert await bob.read(room=room) == ["later, bob"]
+            for home in (queue.ann, queue.ben):
+                assert (await queue.room_of(home)).state.alarm is None
 
     run(main)
