@@ -23,7 +23,7 @@ from parlerd.core.sealing import check_composed, joined
 from parlerd.core.words import check_envelope
 from parlerd.identity import epochs, sealing
 from parlerd.identity.epochs import Before, Made
-from tests.support.sealing import BEN, CARD, CAT, DAN, OLIVE, RELAY, ROOM, Person, composed, turned
+from tests.support.sealing import BEN, CARD, CAT, DAN, OLIVE, RELAY, ROOM, Person, composed, open_sealed, turned
 
 FLOORS: Final = {"send": 0.4, "epoch": 300.0, "private": 10.0, "walk": 400.0}
 """In V. Source: sealed spec, How it is proved."""
@@ -111,7 +111,7 @@ def send_private(message: Envelope, made: Made, readers: dict[AgentId, bytes]) -
 
 def open_message(body: bytes, envelope: Envelope, made: Made) -> Envelope:
     """What a reader's home does for the words."""
-    return joined(envelope, sealing.open_sealed(body, author=_AUTHOR, epoch=made.epoch))
+    return joined(envelope, open_sealed(body, author=_AUTHOR, epoch=made.epoch))
 
 
 def room_of(members: int) -> tuple[Made, AgentId]:

@@ -267,14 +267,6 @@ def open_with_key(body: bytes, key: bytes) -> bytes:
     return unpad(_decrypted(part.text, _without(part.text, body), part.nonce, key, "words"))
 
 
-def open_sealed(
-    body: bytes, *, author: AgentId, epoch: Epoch | None = None, me: tuple[AgentId, KeyPair] | None = None
-) -> bytes:
-    """The words of a sealed message, as `open_with_key` gives them, for somebody who is in the room. Raises what
-    `key_of` and `open_with_key` raise. The caller has checked that the author signed these bytes."""
-    return open_with_key(body, key_of(_decoded(body), author=author, epoch=epoch, me=me))
-
-
 def _without(text: bytes, body: bytes) -> bytes:
     """The bytes of an envelope without the ciphertext in it: what is bound. They are the bytes that travelled, since no
     two encoders need to write one envelope alike. Raises `Refused(sealed_unreadable)`, with `text` as `what`, where the

@@ -26,7 +26,20 @@ from parlerd.core.model import History, HomeId
 from parlerd.core.sealing import joined
 from parlerd.identity import epochs, sealing
 from parlerd.identity.epochs import Made
-from tests.support.sealing import BEN, CARD, CAT, DAN, OLIVE, ROOM, Person, Repeating, composed, sealed, turned
+from tests.support.sealing import (
+    BEN,
+    CARD,
+    CAT,
+    DAN,
+    OLIVE,
+    ROOM,
+    Person,
+    Repeating,
+    composed,
+    open_sealed,
+    sealed,
+    turned,
+)
 
 PEOPLE = [OLIVE, BEN, CAT, DAN]
 FIRST = turned(None, [OLIVE])
@@ -70,10 +83,7 @@ def test_whoever_was_removed_cannot_read_what_comes_after() -> None:
     known = [secret_for(BEN, SECOND)]
     for secret in known:
         epoch = THIRD.epoch._replace(secret=secret)
-        assert (
-            why(lambda epoch=epoch: sealing.open_sealed(encode_envelope(envelope), author=OLIVE.id, epoch=epoch))
-            == "words"
-        )
+        assert why(lambda epoch=epoch: open_sealed(encode_envelope(envelope), author=OLIVE.id, epoch=epoch)) == "words"
         assert why(lambda secret=secret: epochs.card(THIRD.record, secret)) == "card"
         assert why(lambda secret=secret: epochs.secret_before(THIRD.record, secret, SECOND.record)) == "link"
 
@@ -86,7 +96,7 @@ def test_whoever_joins_cannot_read_what_came_before(history: History) -> None:
     mine = secret_for(BEN, second)
     before = sealed(composed(TextPart("before ben")), OLIVE, FIRST)
     epoch = FIRST.epoch._replace(secret=mine)
-    assert why(lambda: sealing.open_sealed(encode_envelope(before), author=OLIVE.id, epoch=epoch)) == "words"
+    assert why(lambda: open_sealed(encode_envelope(before), author=OLIVE.id, epoch=epoch)) == "words"
     assert why(lambda: epochs.secret_before(second.record, mine, FIRST.record)) == "link"
 
 
@@ -99,7 +109,7 @@ def test_where_the_history_is_for_everyone_the_newest_secret_opens_all() -> None
     assert why(lambda: epochs.secret_before(FIRST.record, secret, FIRST.record)) == "link"
     for made in chain:
         envelope = sealed(composed(TextPart("hello")), OLIVE, made)
-        joined(envelope, sealing.open_sealed(encode_envelope(envelope), author=OLIVE.id, epoch=made.epoch))
+        joined(envelope, open_sealed(encode_envelope(envelope), author=OLIVE.id, epoch=made.epoch))
 
 
 def test_each_epochs_secret_is_drawn_anew() -> None:

@@ -19,12 +19,12 @@ from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, RosterEntry
 from parlerd.core.sealing import joined, padded_length
 from parlerd.core.statements import Owner, OwnerLine, Transfer, check
-from parlerd.identity import epochs, sealing
+from parlerd.identity import epochs
 from parlerd.identity.proofs import check_released, named_in, owner_after, signed, succeeds
 from parlerd.identity.signatures import verify
 from tests.support import sealed_again as again
 from tests.support.sealed_vectors import file_of, plain, recorded, vectors
-from tests.support.sealing import BEN, CAT, OLIVE, Repeating, composed, sealed, turned
+from tests.support.sealing import BEN, CAT, OLIVE, Repeating, composed, open_sealed, sealed, turned
 
 EXAMPLES = recorded()
 
@@ -284,7 +284,7 @@ def test_the_first_implementation_reads_what_the_second_seals() -> None:
         fields, made.epoch.secret, OLIVE.id, {**said, "parts": [{"type": "text", "text": "hello"}]}, b"n" * 24
     )
     assert body != encode_envelope(decode_envelope(body))
-    words = sealing.open_sealed(body, author=OLIVE.id, epoch=made.epoch)
+    words = open_sealed(body, author=OLIVE.id, epoch=made.epoch)
     assert joined(decode_envelope(body), words).parts == (TextPart("hello"),)
 
 

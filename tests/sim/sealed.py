@@ -40,6 +40,7 @@ from parlerd.store.port import Store
 from tests.sim.broken import Broken
 from tests.sim.people import Record
 from tests.sim.stored import facts_of, state_of
+from tests.support.sealing import open_sealed
 
 BLOCK: Final = 64
 SMALL: Final = 1_024
@@ -196,7 +197,7 @@ class Outfit:
         for agent, pairs in self.keys.items() if part.wraps else ():
             for pair in pairs:
                 try:
-                    return sealing.open_sealed(message.body, author=message.author, me=(agent, pair))
+                    return open_sealed(message.body, author=message.author, me=(agent, pair))
                 except Refused:
                     continue
         return None

@@ -23,7 +23,7 @@ from parlerd.identity.sealing import Epoch, KeyPair
 from parlerd.operations import types as t
 from tests.support.engine import Served
 from tests.support.linked import LinkParty
-from tests.support.sealing import Repeating
+from tests.support.sealing import Repeating, open_sealed
 
 CARD = EpochCard(b"title")
 
@@ -242,7 +242,7 @@ class SealedOwner:
 
 def read(message: t.LinkMessage, epoch: Epoch | None = None, me: tuple[AgentId, KeyPair] | None = None) -> str:
     """The text of a sealed message."""
-    words = sealing.open_sealed(message.body, author=AgentId(message.agent), epoch=epoch, me=me)
+    words = open_sealed(message.body, author=AgentId(message.agent), epoch=epoch, me=me)
     (part,) = decode_inside(words).parts
     text: str = getattr(part, "text")  # noqa: B009
     return text

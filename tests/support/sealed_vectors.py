@@ -36,7 +36,20 @@ from parlerd.core.statements import JoinCard, OwnerLine, Transfer, encode
 from parlerd.identity import codes, epochs, pake, sealing
 from parlerd.identity.sealed_files import FileSealer
 from tests.support.golden import GOLDEN
-from tests.support.sealing import BEN, CARD, CAT, OLIVE, RELAY, ROOM, Person, Repeating, composed, sealed, turned
+from tests.support.sealing import (
+    BEN,
+    CARD,
+    CAT,
+    OLIVE,
+    RELAY,
+    ROOM,
+    Person,
+    Repeating,
+    composed,
+    open_sealed,
+    sealed,
+    turned,
+)
 
 FILE: Final = GOLDEN / "sealed.json"
 LENGTHS: Final = (0, 1, 62, 63, 64, 1_022, 1_023, 1_024, 2_047, 2_048, 9_999, 100_000, 2**20 + 1)
@@ -137,7 +150,7 @@ def _message(message: Any, made: epochs.Made) -> dict[str, Any]:
         "secret": made.epoch.secret,
         "envelope": encode_envelope(envelope),
         "key": sealing.key_of(envelope, author=OLIVE.id, epoch=made.epoch),
-        "inside": sealing.open_sealed(encode_envelope(envelope), author=OLIVE.id, epoch=made.epoch),
+        "inside": open_sealed(encode_envelope(envelope), author=OLIVE.id, epoch=made.epoch),
     }
 
 
@@ -151,7 +164,7 @@ def _private(message: Any, made: epochs.Made, readers: list[Person], reader: Per
         "envelope": encode_envelope(envelope),
         "digest": sealed_part(envelope).digest,
         "key": sealing.key_of(envelope, author=OLIVE.id, me=me),
-        "inside": sealing.open_sealed(encode_envelope(envelope), author=OLIVE.id, me=me),
+        "inside": open_sealed(encode_envelope(envelope), author=OLIVE.id, me=me),
     }
 
 
@@ -174,7 +187,7 @@ def _gated(
         "released": encode_envelope(shown),
         "envelope": body,
         "signature": signature,
-        "inside": sealing.open_sealed(body, author=OLIVE.id, epoch=made.epoch, me=me),
+        "inside": open_sealed(body, author=OLIVE.id, epoch=made.epoch, me=me),
     }
 
 
@@ -227,7 +240,7 @@ def _queue(made: epochs.Made, requester: Person) -> dict[str, Any]:
         ],
         "envelope": body,
         "key": sealing.key_of(envelope, author=requester.id, epoch=epoch),
-        "inside": sealing.open_sealed(body, author=requester.id, epoch=epoch),
+        "inside": open_sealed(body, author=requester.id, epoch=epoch),
     }
 
 

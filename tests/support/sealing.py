@@ -7,15 +7,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
-from parlerd.core.envelope import SIGNED, Envelope, Part, TextPart, root_chain
+from parlerd.core.envelope import SIGNED, Envelope, Part, TextPart, decode_envelope, root_chain
 from parlerd.core.epoch_record import Added, EpochCard
+from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, History, HomeId, MessageId, Millis, PrincipalId, RoomId
 from parlerd.core.statements import NONCE, SealingKey, encode
 from parlerd.identity import epochs, sealing
 from parlerd.identity.epochs import Before, Made
-from parlerd.identity.sealing import KeyPair
+from parlerd.identity.sealing import Epoch, KeyPair, key_of, open_with_key
 from parlerd.identity.signatures import SigningKey
 
 CARD = EpochCard(b"title", "m_0", b"k" * 32)
@@ -140,3 +142,14 @@ def sealed(
     return sealing.seal(
         message, author=author.id, epoch=made.epoch, readers=keys, input=b"i" * 32, random=Repeating(seed)
     )
+
+
+def open_sealed(
+    body: bytes, *, author: AgentId, epoch: Epoch | None = None, me: tuple[AgentId, KeyPair] | None = None
+) -> bytes:
+    """The words of a sealed message, for somebody who is in the room."""
+    try:
+        envelope = decode_envelope(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Refused("envelope_refused", what="format") from None
+    return open_with_key(body, key_of(envelope, author=author, epoch=epoch, me=me))

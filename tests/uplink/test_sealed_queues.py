@@ -27,7 +27,7 @@ from parlerd.engine.audit import Audited, is_signed
 from parlerd.engine.authors import Arrived
 from parlerd.engine.key_text import spelled_of
 from parlerd.identity.epochs import asking_secret
-from parlerd.identity.sealing import Epoch, key_pair, open_sealed
+from parlerd.identity.sealing import Epoch, key_pair
 from parlerd.operations import types as t
 from parlerd.uplink.exchanging import TRIES_EACH
 from parlerd.uplink.lanes import mirror_of
@@ -35,6 +35,7 @@ from parlerd.uplink.secrets import Secrets
 from tests.support.engine import Party, Served, run, settle, texts
 from tests.support.relayed import Home, Relay, Wires, homes_of
 from tests.support.room_state import put
+from tests.support.sealing import open_sealed
 from tests.uplink.test_sealed import everything, spelled
 from tests.uplink.test_sealed_gated import OPEN
 
