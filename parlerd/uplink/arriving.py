@@ -89,7 +89,7 @@ from parlerd.core.exchange import STEPS, Exchange, is_form, is_next
 from parlerd.core.gated import EVERYONE
 from parlerd.core.grants import Given, is_one_too_many, may_say, opened_beyond
 from parlerd.core.lifecycle import KEY_COPIED, OLDER_COPY, owners_of
-from parlerd.core.membership import told_seq, view_of
+from parlerd.core.membership import REQUESTER, reads_on, told_seq, view_of
 from parlerd.core.messages import GUARD, Thread, audience_key
 from parlerd.core.model import (
     AgentId,
@@ -1102,7 +1102,21 @@ class _Step:
         """Count a public message that the mirror does not take in."""
         self._is_whole, self._forgot = False, True
         self._threads.clear()
-        self._place(after.number, after.line, {agent: count + 1 for agent, count in self._numbers.items()})
+        numbers = {agent: count + self._reads_on(agent) for agent, count in self._numbers.items()}
+        self._place(after.number, after.line, numbers)
+
+    def _reads_on(self, agent: AgentId) -> bool:
+        """Whether an agent of this home that is in is shown what is public here: not who only asks a queue for work."""
+        if self._opening.kind != "service":
+            return True
+        if self._is_sealed:
+            seat = self._epoch.roster.get(agent)
+            return seat is not None and not seat.requester
+        member = self._about._mirror.state.members.get(agent)
+        if member is not None and member.present:
+            return reads_on(member)
+        known = self.member(agent)
+        return known is not None and known.role != REQUESTER
 
     def _require_sound(
         self, message: t.LinkMessage, envelope: Envelope, digest: bytes, place: Shown, after: Shown, author: _Known
@@ -1164,8 +1178,9 @@ class _Step:
         part, epoch = sealed_part(sealed), self._epoch
         named = {author, *(envelope.visibility or ())}
         is_in_time = part.epoch < epoch.number or (part.epoch, part.record) == (epoch.number, epoch.record)
-        shown = self._numbers if envelope.visibility is None else [each for each in named if self._about._ours(each)]
-        is_for_them = all(self._was_shown(reader, part.epoch) for reader in shown if reader != author)
+        is_public = envelope.visibility is None
+        ours = filter(self._reads_on, self._numbers) if is_public else filter(self._about._ours, named)
+        is_for_them = all(self._was_shown(reader, part.epoch) for reader in ours if reader != author)
         if not (is_in_time and named <= epoch.roster.keys() and are_wrapped_to(sealed, author) and is_for_them):
             raise _Contradiction("epoch", number=after.number, agent=author)
         if sealed.shown > place.number:
@@ -1251,7 +1266,7 @@ class _Step:
         if envelope.v in _BY_AUTHORS:
             self._threads[agent, audience_key(envelope.visibility)] = Thread(envelope.counter, digest)
         for reader in self._numbers:
-            if is_public or reader in (envelope.visibility or ()):
+            if self._reads_on(reader) if is_public else reader in (envelope.visibility or ()):
                 self._numbers[reader] += 1
 
 

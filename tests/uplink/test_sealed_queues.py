@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from parlerd.core.model import AgentId, By, Position, RequestId, RoomId
 from parlerd.core.room import Room
 from parlerd.core.sealing import sealed_part
 from parlerd.core.statements import SealingKey, check
-from parlerd.engine import cards, letting_in
+from parlerd.engine import cards, letting_in, plans, queues
 from parlerd.engine import epochs as engine_epochs
 from parlerd.engine.audit import Audited, is_signed
 from parlerd.engine.authors import Arrived
@@ -29,6 +30,7 @@ from parlerd.engine.key_text import spelled_of
 from parlerd.identity.epochs import asking_secret
 from parlerd.identity.sealing import Epoch, key_pair
 from parlerd.operations import types as t
+from parlerd.store.port import EraseBodies
 from parlerd.uplink.exchanging import TRIES_EACH
 from parlerd.uplink.lanes import mirror_of
 from parlerd.uplink.secrets import Secrets
@@ -655,6 +657,13 @@ def test_who_was_let_in_to_ask_is_given_no_more_whatever_it_asks_for_with_the_re
                 await actor.submit(c.Arrive(events=(asked,), at=room.last_at), by, Arrived((None,), "valid"))
             await trio.sleep(120)
             assert await queue.asks(queue.ann, bob)
+            # Nor is it, where this home never heard by which request it came, and the relay says no role of it.
+            room = await queue.room_of(queue.ann)
+            with monkeypatch.context() as patched:
+                patched.setattr(room.state.approvals, "requests", {})
+                patched.setattr(room.state.members[stranger], "role", "")
+                assert queue.ann.uplinks._turning._asks(room, stranger)
+                assert not queue.ann.uplinks._turning._asks(room, room.state.owner)
 
     run(main)
 
@@ -699,5 +708,71 @@ def test_what_waits_for_somebody_who_only_asks_is_shown_to_that_one(tmp_path: Pa
             assert await bob.read(room=room) == ["later, bob"]
             for home in (queue.ann, queue.ben):
                 assert (await queue.room_of(home)).state.alarm is None
+
+    run(main)
+
+
+@pytest.mark.parametrize("clear", [False, True])
+def test_words_that_went_before_they_were_told_count_for_nobody_who_only_asks(tmp_path: Path, clear: bool) -> None:
+    """A worker and a requester of one machine, which was off meanwhile: the relay is accused of nothing."""
+
+    async def main() -> None:
+        wires, relay, home = homes_of(tmp_path)
+        queue = Queue(wires, relay, home("ann"), home("ben"), home("cat"))
+        queue.clear = clear
+        async with queue.ann.serving() as ann, queue.ben.serving() as ben:
+            async with relay.serving():
+                async with queue.cat.serving() as cat:
+                    await queue.begin(ann, ben, cat)
+                    room = queue.served.room
+                    await queue.bring_in(await cat.agent("dan"), "dan", requester=True)
+                    await queue.bring_in(await cat.agent("eve"), "eve")
+                gone = await queue.alice.send("gone soon", room=room)
+                await queue.alice.send("still here", room=room)
+                await settle()
+                facts = relay.store.whole_facts(queue.room, Position(0), 1_000)
+                places = [
+                    fact.header.position
+                    for fact in facts
+                    if isinstance(fact.header.event, e.MessagePosted) and fact.header.event.id == gone.id
+                ]
+                (outcome,) = relay.store.transact([[EraseBodies(queue.room, places)]])
+                assert outcome.error is None
+            async with relay.serving(), queue.cat.serving() as cat:
+                dan, eve = await cat.agent("dan"), await cat.agent("eve")
+                assert "still here" in await eve.read(room=room, wait=60)
+                await dan.send("one", service="review")
+                await work(queue.alice, "done", room)
+                await settle()
+                assert await dan.read(room=room) == ["done"]
+            async with relay.serving(), queue.cat.serving() as cat:
+                eve = await cat.agent("eve")
+                await eve.read(room=room, wait=60)
+                await trio.sleep(60)
+                assert (await queue.room_of(queue.cat)).state.contradicted == ""
+
+    run(main)
+
+
+def test_what_waited_for_the_workers_of_a_machine_is_none_of_its_requesters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a queue of another history, which no Parler opens by itself."""
+
+    async def main() -> None:
+        planned = partial(plans.planned, history="from-join")
+        monkeypatch.setattr(queues, "planned", planned)
+        async with serving(tmp_path) as queue:
+            dan, eve, room = await queue.cat_served.agent("dan"), await queue.cat_served.agent("eve"), queue.served.room
+            assert (await queue.room_of(queue.ann)).state.history == "from-join"
+            await queue.bring_in(eve, "eve")
+            await queue.bring_in(dan, "dan", requester=True)
+            await queue.alice.send("for workers", room=room, enabled=OPEN)
+            carol = await queue.ann_served.agent("carol")
+            await carol.send("one", service="review")
+            await put(queue.alice, "open", True, room=room)
+            await settle()
+            assert "for workers" in await eve.read(room=room)
+            assert (await queue.room_of(queue.cat)).state.contradicted == ""
 
     run(main)
