@@ -15,6 +15,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, By, Millis, PrincipalId, RoomId
 from parlerd.core.room import Room
 from parlerd.core.statements import NONCE, KnockStatement, SealingKey, check, encode
+from parlerd.engine import cards
 from parlerd.engine.callers import Caller
 from parlerd.identity import epochs, sealing
 from parlerd.operations import types as t
@@ -175,6 +176,28 @@ def test_without_a_key_the_message_waits_until_both_machines_were_there_and_whoe
                     assert texts(await bob.recv(room=sent.room, all=True)) == ["one"]
                     await to(bob, "alice", "two")
                     assert texts(await alice.recv(room=sent.room)) == ["two"]
+
+    run(main)
+
+
+def test_in_a_room_of_two_nobody_only_asks_for_work_whatever_the_relay_calls_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        meeting.relay.face = _Shown
+        honest = cards._member_entry
+
+        def lying(room: Room, stood: Any, bodies: Any) -> t.MemberEntry:
+            return msgspec.structs.replace(honest(room, stood, bodies), role="requester")
+
+        monkeypatch.setattr(cards, "_member_entry", lying)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            bob, alice = await carded(ben, "bob"), await carded(ann, "alice")
+            sent = await to(alice, "bob", "one")
+            await trio.sleep(120)
+            assert await record_of(meeting.ann, sent.room) == 2
+            assert texts(await bob.recv(room=sent.room, all=True)) == ["one"]
 
     run(main)
 
