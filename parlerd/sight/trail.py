@@ -67,11 +67,13 @@ class Gone(Exception):
 class _File:
     """One file: which it is, how far it was read, and what stands in it."""
 
-    __slots__ = ("inode", "offset", "reader", "scanned", "seal", "skipping")
+    __slots__ = ("changed", "inode", "offset", "reader", "scanned", "seal", "skipping")
 
-    def __init__(self, inode: tuple[int, int], offset: int) -> None:
-        self.inode = inode
+    def __init__(self, status: os.stat_result, offset: int) -> None:
+        self.inode = _inode(status)
         """Device and number of the inode, by which a file that was put in its place is noticed."""
+        self.changed = _changed(status)
+        """Its length and when it was last written to, as it was last looked at."""
         self.offset = offset
         """Where the first line begins that was not read yet."""
         self.scanned = offset
@@ -122,9 +124,12 @@ class Trail:
     # -- finding files -----------------------------------------------------------------------------------------
 
     def survey(self) -> None:
-        """Find every folder that may hold records, and look at no file. Raises `Gone`."""
+        """Find every folder that may hold records, and look at no file. Raises `Gone`, also where another folder took
+        the place of the one that was found before."""
         made: dict[str, int] = {}
         with self._opened() as root:
+            if self._inode is not None:
+                self._same_folder(root)
             self._inode = _inode(os.fstat(root))
             for name, status in self._below(root, "", [MAX_WALK]):
                 made[name] = status.st_mtime_ns
@@ -141,7 +146,7 @@ class Trail:
         newest: list[tuple[int, str, _File]] = []
 
         def take(name: str, status: os.stat_result) -> None:
-            file = _File(_inode(status), 0 if young else status.st_size)
+            file = _File(status, 0 if young else status.st_size)
             keep = heapq.heappush if len(newest) < MAX_FILES else heapq.heappushpop
             keep(newest, (status.st_mtime_ns, name, file))
 
@@ -155,6 +160,25 @@ class Trail:
     def all(self) -> list[Change]:
         """Every file that is followed, as if it had just come."""
         return [Change(self._whole(name), added=True) for name in self._files]
+
+    def missed(self) -> list[Change]:
+        """The files that changed since they were last looked at, and the files and folders that came since the survey:
+        what would have been told by whoever listened meanwhile. Raises `Gone`."""
+        missed: list[Change] = []
+        # Where more files are there than are remembered, one that is not known may be old.
+        is_full = len(self._files) == MAX_FILES
+
+        def take(name: str, status: os.stat_result) -> None:
+            known = self._files.get(name)
+            # A database is written to in another file first.
+            is_same = known is not None and known.changed == _changed(status) and self._record.form != "rows"
+            if not is_same and not (known is None and is_full) and len(missed) < MAX_FILES:
+                missed.append(Change(self._whole(name), added=known is None))
+
+        with self._opened() as root:
+            self._same_folder(root)
+            came = [name for name, _ in self._below(root, "", [MAX_WALK], take) if name not in self._known]
+        return [*missed, *(Change(self._whole(name), added=True) for name in came)]
 
     def fresh(self, changes: Iterable[Change]) -> list[str]:
         """The folders among these paths that may hold records and were not walked through yet."""
@@ -181,7 +205,7 @@ class Trail:
 
         def take(name: str, status: os.stat_result) -> None:
             if name not in self._files and len(came) < MAX_FILES:
-                self._files[name] = _File(_inode(status), 0 if waiting else status.st_size)
+                self._files[name] = _File(status, 0 if waiting else status.st_size)
                 came.append(Change(self._whole(name), added=True))
 
         with self._opened() as root:
@@ -395,9 +419,10 @@ class Trail:
             replaced = known is not None and known.inode != _inode(status)
             if known is not None and is_lines and (replaced or status.st_size < known.scanned):
                 self._forget(name, lost)
-                known = _File(_inode(status), status.st_size)
+                known = _File(status, status.st_size)
             elif known is None:
-                known = _File(_inode(status), 0 if added else status.st_size)
+                known = _File(status, 0 if added else status.st_size)
+            known.changed = _changed(status)
             self._files[name] = known
             yield known, descriptor, status.st_size
         finally:
@@ -487,6 +512,10 @@ def _is_text(name: str) -> bool:
 
 def _inode(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
+
+
+def _changed(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
 
 
 def _status(entry: os.DirEntry[str]) -> os.stat_result | None:

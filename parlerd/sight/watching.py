@@ -6,7 +6,9 @@
               waited for until then, because a later reply may prove that it was shown
 
 A folder is listened to from the first `begin` on, until nothing was waited for in `IDLE_S`. While nothing waits, the
-system collects what changes and no thread of ours runs.
+system collects what changes and no thread of ours runs. Where the listening fails, what stands in a file is looked at
+all the same, and what was missed is found when the folder is listened to again: at once, and after a longer pause each
+time that it fails once more.
 
 Not here: reading (`trail`), hearing (`ears`), what entries prove (`core.judge`), consent and markers (those above).
 Above: the daemon, which runs `HostSight.run`. Below: `trail`, `ears`, trio. Invariants: each expected marker gets one
@@ -40,6 +42,9 @@ REST_S: Final = 60.0
 """Seconds between two looks at what changed while nothing is waited for, so that the system's list stays short."""
 AGAIN_S: Final = 1.0
 """Seconds between two looks for a folder that is not there, while something is waited for."""
+DEAF_S: Final = 60.0
+"""The longest pause between two tries to listen to a folder where that fails again and again. A file whose name is no
+UTF-8 makes it fail at each change of this file, and to listen anew a folder is walked through."""
 LOOK_S: Final = 5.0
 """Seconds between two looks at files in which something stands when nothing is heard: the system forgets notices when
 too many come at once."""
@@ -263,6 +268,12 @@ class _Place:
         """Around the wait for a change."""
         self._woken = trio.Event()
         """Set when the loop has something new to do."""
+        self._has_failed = False
+        """Whether the listening failed since the loop looked last."""
+        self._again_at = -inf
+        """Before this moment nobody tries again to listen where that failed."""
+        self._pause = 0.0
+        """How long the newest pause was until that moment."""
         self._is_used = True
         """Whether somebody began since the loop looked last."""
         self._was_absent = False
@@ -281,7 +292,8 @@ class _Place:
                 if not self._is_busy:
                     return bool(await self._in_thread(self._note, limiter=self._limiter, abandon_on_cancel=True))
         async with self._turn:
-            return self._ears is not None or self._was_absent
+            # Of a folder that nobody listens to right now, what is missed is found later.
+            return self._trail is not None or self._was_absent
 
     def fail(self, reason: Reason) -> None:
         """Nothing is read any more. Idempotent."""
@@ -347,23 +359,38 @@ class _Place:
         if wait > 0:
             async with self._hearing:
                 changes = await self._heard(min(wait, LOOK_S))
+                self._slow_down()
                 await self._all_written()
                 # A folder on a dead network answers never, and holds up no verdict.
                 with trio.move_on_at(min((each.deadline for each in self._pending), default=inf)):
                     async with self._turn:
                         answers = [each.answer for each in self._pending]
+                        may_listen = trio.current_time() >= self._again_at
                         self._tell(
                             await self._in_thread(
-                                self._judge, changes, answers, limiter=self._limiter, abandon_on_cancel=True
+                                self._judge, changes, answers, may_listen, limiter=self._limiter, abandon_on_cancel=True
                             )
                         )
                         # While no thread is in the trail.
                         self._let_go()
+                self._slow_down()
             if self._ears is None:
                 await self._woken_within(min(wait, AGAIN_S))
         now = trio.current_time()
         for pending in [each for each in self._pending if each.deadline <= now]:
-            self._end(pending, "timeout" if self._ears is not None else "no_record")
+            if self._trail is not None:
+                self._end(pending, "timeout")
+            else:
+                self._end(pending, "unwatched" if now < self._again_at else "no_record")
+
+    def _slow_down(self) -> None:
+        """Where the listening failed, wait with the next try longer than before. Nobody waits after a first failure."""
+        if not self._has_failed:
+            return
+        now, self._has_failed = trio.current_time(), False
+        is_first = now > self._again_at + DEAF_S
+        self._pause = 0.0 if is_first else min(max(2 * self._pause, AGAIN_S), DEAF_S)
+        self._again_at = now + self._pause
 
     def _let_go(self) -> None:
         """What stands in no record is unknown by now; where its host is gone, it is waited for no longer."""
@@ -387,7 +414,8 @@ class _Place:
         try:
             with trio.move_on_after(wait) as self._listening:
                 return await self._ears.changed()
-        except OSError:
+        except OSError as error:
+            self._fell_deaf(error)
             return None
         return []
 
@@ -436,6 +464,7 @@ class _Place:
         """What changed until now does not count. Gives whether changes will be heard, or the folder is not there."""
         self._was_absent = False
         for _ in range(2):
+            is_new = self._ears is None
             try:
                 trail, ears = self._opened()
                 changes = ears.now()
@@ -448,33 +477,41 @@ class _Place:
                 self._close()
             except OSError as error:
                 self._gave_up(error)
-                return False
+                # What failed may have failed long ago, and is listened to anew.
+                if is_new:
+                    return False
         self._was_absent = True
         return True
 
-    def _judge(self, changes: list[Change] | None, answers: Sequence[Answer]) -> list[Found]:
-        """What these changes prove; `None` to begin anew."""
-        found: list[Found] = []
+    def _judge(self, changes: list[Change] | None, answers: Sequence[Answer], may_listen: bool) -> list[Found]:
+        """What these changes prove; `None` where nobody listens. Then it is listened to again if that `may` be, and
+        else only that is looked at which stands in a file."""
         try:
-            if changes is None:
-                found = self._lose()
+            if changes is None and not may_listen:
+                return [] if self._trail is None else self._trail.look([], answers)
+            if changes is None and self._trail is not None:
+                trail = self._trail
+                trail.survey()
+                ears = self._ears = self._open_ears(trail.folders)
+                changes = trail.missed()
+            elif changes is None:
                 trail, ears = self._opened(young=self._was_absent)
                 changes = trail.all() if self._was_absent else []
                 self._was_absent = False
             else:
                 trail, ears = self._opened()
             came = self._follow(trail, ears, changes, waiting=True)
-            return found + trail.look([*changes, *came], answers)
+            return trail.look([*changes, *came], answers)
         except Gone:
-            return found + self._lose()
+            # The folder is not the one any more that it was.
+            return self._lose("rotated")
         except OSError as error:
-            found += self._lose()
+            found = self._lose("unwatched")
             self._gave_up(error)
             return found
 
-    def _lose(self) -> list[Found]:
-        """The folder is not the one any more that it was."""
-        found = [] if self._trail is None else self._trail.lost("rotated")
+    def _lose(self, reason: Reason) -> list[Found]:
+        found = [] if self._trail is None else self._trail.lost(reason)
         self._close()
         return found
 
@@ -501,15 +538,27 @@ class _Place:
             return []
         came = trail.adopt(names, waiting=waiting)
         self._ears = self._open_ears(trail.folders)
-        missed = ears.now()
+        try:
+            missed = ears.now()
+        except OSError as error:
+            # What they missed is found when the folder is listened to again.
+            self._fell_deaf(error)
+            missed = []
         ears.close()
         # Walked again, for what came before they were listened to.
         return [*came, *missed, *trail.adopt(names, waiting=waiting)]
 
     def _gave_up(self, error: Exception) -> None:
+        self._fell_deaf(error)
+        self._close()
+
+    def _fell_deaf(self, error: Exception) -> None:
+        self._has_failed = True
         # An error is told by its type alone: its text may hold a path.
         log.warning("the records of %s are not watched: %s", self._evidence, type(error).__name__)
-        self._close()
+        ears, self._ears = self._ears, None
+        if ears is not None:
+            ears.close()
 
     def _close(self) -> None:
         ears, self._ears = self._ears, None

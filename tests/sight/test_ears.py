@@ -151,3 +151,35 @@ def test_sight_of_real_files(tmp_path: Path, strange: bytes) -> None:
 
     trio.run(main)
     assert [(each.verdict, int(each.marker[5:], 16)) for each in told] == [("shown", number) for number in range(4)]
+
+
+def test_a_file_whose_name_is_no_text_takes_nothing_away(tmp_path: Path) -> None:
+    folder = tmp_path / "records"
+    folder.mkdir()
+    told: list[Found] = []
+    done = trio.Event()
+
+    def tell(found: Found) -> None:
+        told.append(found)
+        done.set()
+
+    def append(line: bytes) -> None:
+        # The library fails of this name, whenever the file changes.
+        for name, data in ((b"no\xfftext.jsonl", NOISE), (b"a.jsonl", line)):
+            with Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).open("ab") as file:
+                file.write(data)
+
+    async def main() -> None:
+        sight = HostSight({"host": RECORD}, lambda *_: folder, {})
+        with trio.fail_after(LIMIT_S):
+            async with trio.open_nursery() as nursery:
+                await nursery.start(sight.run)
+                watch = await sight.begin("host", "1", {}, "", tell)
+                watch.expect([expected(text(1))])
+                for line in (result(1), NOISE, REPLY):
+                    append(line)
+                await done.wait()
+                nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    assert [(each.verdict, each.reason) for each in told] == [("shown", "reply")]

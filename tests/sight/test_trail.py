@@ -199,6 +199,40 @@ def test_a_folder_that_came_since_the_survey_is_told(scene: Scene) -> None:
     assert trail.walk() == ["p"]
 
 
+def test_what_nobody_told_is_found_by_its_length_and_time(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    trail = Trail(str(scene.folder), RECORD, "host 1")
+    same, other, rewritten = (scene.file(name) for name in ("a.jsonl", "b.jsonl", "c.jsonl"))
+    trail.survey()
+    trail.walk()
+    assert trail.missed() == []
+    with other.open("ab") as file:
+        file.write(NOISE)
+    os.utime(rewritten, (5, 5))
+    new = scene.file("p/d.jsonl")
+    root = os.path.realpath(scene.folder)
+    assert sorted(trail.missed()) == [
+        Change(f"{root}/b.jsonl", added=False),
+        Change(f"{root}/c.jsonl", added=False),
+        Change(f"{root}/p", added=True),
+        Change(f"{root}/p/d.jsonl", added=True),
+    ]
+    trail.look([Change(f"{root}/{path.name}", added=False) for path in (same, other, rewritten)], [])
+    assert [Path(each.path).name for each in trail.missed()] == [new.name, "p"]
+    # Where more files are there than are remembered, one that is not known may be old.
+    monkeypatch.setattr(trails, "MAX_FILES", 3)
+    assert [Path(each.path).name for each in trail.missed()] == ["p"]
+
+
+def test_another_folder_in_the_place_of_the_one_that_was_found_is_not_taken_for_it(scene: Scene) -> None:
+    trail = Trail(str(scene.folder), RECORD, "host 1")
+    trail.survey()
+    trail.survey()
+    os.rename(scene.folder, scene.folder.with_name("moved"))
+    scene.folder.mkdir()
+    with pytest.raises(Gone):
+        trail.survey()
+
+
 def test_a_folder_that_can_hold_no_record_is_not_walked_through(scene: Scene) -> None:
     scene.trail.walk()
     for name in ("p/q/other", "a.jsonl"):

@@ -22,7 +22,7 @@ from parlerd.sight import watching
 from parlerd.sight.ears import Ears
 from parlerd.sight.port import BEGIN_S, GONE_S, LIMIT_S, NOWHERE_S, Watch
 from parlerd.sight.trail import Change, Trail
-from parlerd.sight.watching import AGAIN_S, IDLE_S, LOOK_S, MAX_PLACES, REST_S, WRITE_S, HostSight
+from parlerd.sight.watching import AGAIN_S, DEAF_S, IDLE_S, LOOK_S, MAX_PLACES, REST_S, WRITE_S, HostSight
 from tests.sight.test_trail import NOISE, RECORD, REPLY
 
 P = ParamSpec("P")
@@ -69,6 +69,9 @@ class HeardByHand:
     def now(self) -> list[Change]:
         if self.scene.is_deaf:
             raise OSError("deaf")
+        if self.scene.is_strange and self.scene.changes:
+            self.scene.changes = []
+            raise OSError("a name that is no text")
         told, self.scene.changes = self.scene.changes, []
         return told
 
@@ -84,6 +87,8 @@ class Scene:
         self.changes: list[Change] = []
         self.heard = trio.Event()
         self.is_deaf = False
+        self.is_strange = False
+        """Whether each change is one that cannot be told."""
         self.ears: list[HeardByHand] = []
         self.found: list[Found] = []
         self.sight = HostSight(
@@ -549,7 +554,76 @@ async def test_ears_that_fail_while_something_stands_make_it_unknown(folder: Pat
         scene.is_deaf = True
         scene.tell(folder / "a.jsonl", added=False)
         await wait_all_tasks_blocked()
-        assert [verdict for _, verdict, _ in scene.verdicts] == ["unknown", "unknown"]
+        assert scene.verdicts == [(1, "unknown", "unwatched"), (2, "unknown", "unwatched")]
+
+
+@virtually
+async def test_ears_that_fail_once_take_nothing_away(folder: Path) -> None:
+    async with running(folder) as scene:
+        for name in ("a.jsonl", "b.jsonl"):
+            (folder / name).write_bytes(NOISE)
+        expects(await scene.begin(), 1)
+        for number in (2, 3, 4):
+            expects(await scene.begin(), number)
+        await scene.append("a.jsonl", result(1))
+        scene.is_strange = True
+        await scene.append("a.jsonl", REPLY)
+        assert scene.verdicts == [(1, "shown", "reply")]
+        # While nobody listens, what stands in a file is looked at, and the rest is found when somebody does again.
+        await scene.append("a.jsonl", result(2))
+        scene.is_strange = False
+        for path, number in ((folder / "b.jsonl", 2), (folder / "c.jsonl", 3), (folder / "p" / "d.jsonl", 4)):
+            path.parent.mkdir(exist_ok=True)
+            with path.open("ab") as file:
+                file.write(result(number) + REPLY)
+        await trio.sleep(3 * AGAIN_S)
+        assert sorted(scene.verdicts[1:]) == [(number, "shown", "reply") for number in (2, 3, 4)]
+        expects(await scene.begin(), 5)
+        await scene.append("p/d.jsonl", result(5), REPLY)
+        assert scene.verdicts[-1] == (5, "shown", "reply"), "the folder that came is listened to"
+
+
+@virtually
+async def test_a_folder_that_always_fails_is_walked_through_less_and_less(folder: Path) -> None:
+    async with running(folder) as scene:
+        expects(await scene.begin(), 1, 2)
+        await scene.append("a.jsonl", result(1))
+        scene.is_strange = True
+        for _ in range(int(LIMIT_S / LOOK_S) - 1):
+            for _ in range(10):
+                await scene.append("other")
+                await trio.sleep(LOOK_S / 10)
+        assert 10 < len(scene.ears) < 18
+        # An answer that begins meanwhile is not lost for that.
+        expects(await scene.begin(), 3)
+        await scene.append("a.jsonl", REPLY)
+        await trio.sleep(2 * AGAIN_S)
+        assert scene.verdicts == [(1, "shown", "reply"), (2, "cut", "cut_by_host")]
+        await scene.append("a.jsonl", result(3), REPLY)
+        await trio.sleep(DEAF_S + 1)
+        assert scene.verdicts[-1] == (3, "shown", "reply")
+
+
+@virtually
+async def test_a_folder_that_the_system_watches_no_more_is_not_walked_through_each_second(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walked: list[float] = []
+    survey = Trail.survey
+
+    def counted(trail: Trail) -> None:
+        walked.append(trio.current_time())
+        survey(trail)
+
+    monkeypatch.setattr(Trail, "survey", counted)
+    async with running(folder) as scene:
+        expects(await scene.begin(), 1)
+        await wait_all_tasks_blocked()
+        scene.is_deaf = True
+        await scene.append("a.jsonl", NOISE)
+        await trio.sleep(LIMIT_S + 1)
+        assert len(walked) < 20
+        assert scene.verdicts == [(1, "unknown", "no_record")]
 
 
 @virtually
