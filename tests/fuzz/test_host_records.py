@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 
 from parlerd.core.judge import Answer, Judge
-from parlerd.core.records import Record, at, texts
+from parlerd.core.records import Ending, Record, at, texts
 from parlerd.core.sight import expected
 from tests.configs.test_host_records import SAMPLES, parts, sample
 from tests.e2e.hosts.sight.samples import TEXT
@@ -64,16 +64,27 @@ def verdict(record: Record, entries: list[Any]) -> str:
 
 
 def is_proof(record: Record, entries: list[Any]) -> bool:
-    """Whether somewhere the whole text stands in a result, a reply comes later, and no ending stands between."""
+    """Whether somewhere the whole text stands in a result, a reply comes later, and no ending stands between that takes
+    the result out."""
     for start, entry in enumerate(entries):
         if not any(_has_text(kind, entry) for kind in record.results if kind.fits(entry)):
             continue
-        for later in entries[start + 1 :]:
+        for place, later in enumerate(entries[start + 1 :], start + 1):
             if any(reply.fits(later) for reply in record.replies):
                 return True
-            if any(ending.fits(later) for ending in record.endings) and not record.conversation:
+            endings = [ending for ending in record.endings if ending.fits(later)]
+            if not record.conversation and any(not _spares(each, later, entries[start:place]) for each in endings):
                 break
     return False
+
+
+def _spares(ending: Ending, entry: Any, since: list[Any]) -> bool:
+    """Whether a compaction may leave a result in the conversation: it names what is kept, or the last entry that is
+    gone, which is neither the result nor an entry behind the result (`since` begins with the result)."""
+    gone = [*at(entry, ending.upto)] if ending.upto else []
+    return bool(ending.kept or ending.since) or (
+        bool(gone) and not any(id in gone for each in since for id in at(each, ending.at))
+    )
 
 
 def _has_text(kind: Any, entry: Any) -> bool:
