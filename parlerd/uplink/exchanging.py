@@ -549,8 +549,8 @@ class Exchanges:
         if row is None or row.stage != "confirmed":
             made = spelled_of(self._desk, state, key)
             late = is_stale(request, self._desk.now_at(state.home)) or self._came_too_late(state, key, request)
-            late = late or self._is_nobodys(state, key, request)
-            if made is None or late or key.revoked or self._is_tried_out(room, key, request):
+            is_wrong = late or self._is_nobodys(state, key, request) or self._pretends(request)
+            if made is None or is_wrong or key.revoked or self._is_tried_out(room, key, request):
                 await self._end_if_spent(mirror, key)
                 await self._fail(caller, room, request)
                 return
@@ -721,6 +721,12 @@ class Exchanges:
         that key, so there is nothing to try, and no wrong try may kill it."""
         is_invitation = key.gated or key.ref.startswith((INVITE, JOINS))
         return state.kind == "service" and not is_invitation and request.principal != self._signers.principal
+
+    def _pretends(self, request: Request) -> bool:
+        """Whether somebody knocks as an agent of this home's person that is none of this home. For whom an agent acts
+        the room's home says, and its person would be asked as about one of their own."""
+        is_ours = request.agent in self._desk.rooms.home.aggregate.state.agents
+        return request.principal == self._signers.principal and not is_ours
 
     def _is_tried_out(self, room: RoomId, key: KeyState, request: Request) -> bool:
         tries = self._tries.get(room, {})

@@ -18,20 +18,21 @@ from parlerd.core.approvals import pending
 from parlerd.core.envelope import TextPart, decode_envelope, decode_inside
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.membership import is_requester
-from parlerd.core.model import AgentId, By, Position, RequestId, RoomId
+from parlerd.core.model import AgentId, By, HomeId, Position, RequestId, RoomId
 from parlerd.core.room import Room
 from parlerd.core.sealing import sealed_part
 from parlerd.core.statements import SealingKey, check
-from parlerd.engine import cards, letting_in, plans, queues
+from parlerd.engine import cards, letting_in, plans, queues, reachable
 from parlerd.engine import epochs as engine_epochs
 from parlerd.engine.audit import Audited, is_signed
 from parlerd.engine.authors import Arrived
+from parlerd.engine.callers import Caller
 from parlerd.engine.key_text import spelled_of
 from parlerd.identity.epochs import asking_secret
 from parlerd.identity.sealing import Epoch, key_pair
 from parlerd.operations import types as t
 from parlerd.store.port import EraseBodies
-from parlerd.uplink.exchanging import TRIES_EACH
+from parlerd.uplink.exchanging import TRIES_EACH, Exchanges
 from parlerd.uplink.lanes import mirror_of
 from parlerd.uplink.secrets import Secrets
 from tests.support.engine import Party, Served, run, settle, texts
@@ -774,5 +775,35 @@ def test_what_waited_for_the_workers_of_a_machine_is_none_of_its_requesters(
             await settle()
             assert "for workers" in await eve.read(room=room)
             assert (await queue.room_of(queue.cat)).state.contradicted == ""
+
+    run(main)
+
+
+def test_nobody_comes_in_as_an_agent_of_the_owner_s_person_that_is_none_of_its_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The relay says for whom bob acts, and bob's machine signs the same."""
+
+    async def main() -> None:
+        async with serving(tmp_path) as queue:
+            bob = await queue.ben_served.agent("bob")
+            stranger, person = await queue.id_of(bob), (await queue.room_of(queue.ann)).state.owner_principal
+            honest, begin = reachable.stamp, Exchanges.begin
+
+            def lying(caller: Caller, agent: AgentId, host: str = "") -> By:
+                return msgspec.structs.replace(honest(caller, agent, host), principal=person)
+
+            async def pretending(exchanges: Exchanges, home: HomeId, room: RoomId, by: By, **more: Any) -> Any:
+                return await begin(exchanges, home, room, msgspec.structs.replace(by, principal=person), **more)
+
+            monkeypatch.setattr(letting_in, "stamp", lying)
+            monkeypatch.setattr(Exchanges, "begin", pretending)
+            code = await queue.invite()
+            with suppress(ParlerError):
+                await bob.join(code)
+            await trio.sleep(120)
+            requests = (await queue.room_of(queue.ann)).state.requests.values()
+            assert [(each.agent, each.principal, each.state) for each in requests] == [(stranger, person, "failed")]
+            assert queue.ann.world.store.key_tries(queue.room) == []
 
     run(main)
