@@ -34,6 +34,7 @@ from parlerd.core.model import (
     Millis,
     Position,
     PrincipalId,
+    ReplyTarget,
     RequestId,
     Seq,
     View,
@@ -353,6 +354,14 @@ def present(members: Mapping[AgentId, Member], agent: AgentId) -> Member:
     if member is None or not member.present:
         raise Refused("no_such_room")
     return member
+
+
+def answered(members: Mapping[AgentId, Member], target: ReplyTarget) -> tuple[AgentId, ...] | None:
+    """Who reads a reply to this message that names no readers; None for whoever reads the message. Who asked for work
+    and is still here sees what names it, and nothing else of the room."""
+    author = members.get(target.author)
+    is_for_author = target.visibility is None and author is not None and author.present and is_requester(author)
+    return (target.author,) if is_for_author else None
 
 
 def with_keys(

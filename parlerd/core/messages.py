@@ -179,9 +179,8 @@ class Messages(Facet[MessagesState]):
         if effect.kind == LATE:
             # It is for the workers to read, and asks for nobody's attention.
             to = ()
-        elif named is None and target is not None and target.visibility is None and self._is_for_requester(target):
-            # Whoever asked for work sees what names it, and nothing else of the room.
-            named = (target.author,)
+        elif named is None and target is not None:
+            named = membership.answered(members, target)
         readers = visibility.audience(by.actor, named, None if target is None else target.visibility)
         if self._lifecycle.sealed and readers is not None:
             readers = membership.with_keys(members, self._epochs.roster, named or (), readers)
@@ -272,12 +271,7 @@ class Messages(Facet[MessagesState]):
         if not visibility.can_see(membership.view_of(author), position=held.position, visibility=None):
             return None
         target = ReplyTarget(held.id, held.position, held.giver, None, held.chain, held.hops)
-        return None if self._is_for_requester(target) else target
-
-    def _is_for_requester(self, target: ReplyTarget) -> bool:
-        """Whether a message was written by somebody who sees only what names it, and who is still here."""
-        author = self._membership.members.get(target.author)
-        return author is not None and author.present and membership.is_requester(author)
+        return None if membership.answered(self._membership.members, target) else target
 
     def _require_room_for_audience(self, author: membership.Member) -> None:
         """Refuse a set of readers that is new where the author, or its person, wrote to as many as they may."""

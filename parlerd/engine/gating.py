@@ -37,7 +37,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.expressions import Expression
 from parlerd.core.gated import encode_signed
 from parlerd.core.identities import AgentRecord
-from parlerd.core.membership import is_requester, present, resolve, view_of, with_keys
+from parlerd.core.membership import answered, is_requester, present, resolve, view_of, with_keys
 from parlerd.core.model import AgentId, By, MessageId, Millis, ReplyTarget, RoomId, Seq, Shown, drawn_key
 from parlerd.core.refusals import refusal
 from parlerd.core.room import Room
@@ -177,6 +177,8 @@ class Gating:
         members = room.state.members
         replied = None if params.reply_to is None else await self._replied(room, by.actor, params.reply_to)
         named = tuple(resolve(members, who) for who in params.visible_to) or None
+        if named is None and replied is not None:
+            named = answered(members, replied)
         readers = audience(by.actor, named, None if replied is None else replied.visibility)
         if room.state.is_sealed and readers is not None:
             readers = with_keys(members, room.state.epochs.roster, named or (), readers)

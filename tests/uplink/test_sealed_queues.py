@@ -702,11 +702,15 @@ def test_what_waits_for_somebody_who_only_asks_is_shown_to_that_one(tmp_path: Pa
             await queue.bring_in(bob, "bob", requester=True)
             await queue.alice.send("later, bob", room=room, visible_to=("bob",), enabled=OPEN)
             await queue.alice.send("for workers", room=room, enabled=OPEN)
+            asked = await bob.send("review the marlin", service="review")
             await settle()
+            # A reply to what it asked for is for it, as any reply is.
+            waits = await queue.alice.send("soon", room=room, reply_to=asked.id, enabled=OPEN)
+            assert waits.readers == ["bob"]
             assert await bob.read(room=room) == []
             await put(queue.alice, "open", True, room=room)
             await settle()
-            assert await bob.read(room=room) == ["later, bob"]
+            assert await bob.read(room=room) == ["later, bob", "soon"]
             for home in (queue.ann, queue.ben):
                 assert (await queue.room_of(home)).state.alarm is None
 
