@@ -131,9 +131,9 @@ REASONS: Final[Mapping[str, str]] = {
 LIMITS: Final = """\
 
 Parler says `shown` of nothing that it cannot prove, and `unknown` wherever it is not sure. What remains: a program that
-runs as you can forge a record; a conversation may go on more than ten minutes after a request of it failed, its host may
-end before it has written down a reply, or the daemon may be restarted in between; a host may compact a conversation in a
-way that nobody has seen; and what an update of a host changes is only known once the new release was measured.
+runs as you can forge a record; a conversation may go on more than ten minutes after a request of it failed, its host
+may end before it has written down a reply, or the daemon may be restarted in between; a host may compact a conversation
+in a way that nobody has seen; and what an update of a host changes is only known once the new release was measured.
 
 """
 RUN: Final = """\

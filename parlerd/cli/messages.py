@@ -111,8 +111,9 @@ def _send(ctx: Context, args: Namespace) -> int:
         number = "" if sent.seq is None else f" as #{sent.seq}"
         ctx.out.say((f"Sent{again}", "good"), f"{number} to ", (f"'{sent.name or sent.room}'", "name"), ".")
         if sent.seq is None:
-            ctx.out.note("It has no number for you. What became of it:")
-            ctx.out.paste(f"parler why {sent.id}", beside=True)
+            # Whoever only asks a queue reads what is for it; elsewhere not even its own request is on this machine.
+            ctx.out.note("It has no number for you. What comes of it is told to you there:")
+            ctx.out.paste(f"parler recv --room {sent.room} --wait 60", beside=True)
     if not ctx.out.json:
         if sent.opened_queue is True:
             ctx.out.say("That queue is new, and nobody else works for it yet.")

@@ -112,16 +112,16 @@ def test_why_says_until_when_a_task_can_be_claimed(shell: Shell, entry: dict[str
     assert said in shell.run("why", "5").stdout
 
 
-def test_a_task_says_that_its_queue_is_new_and_how_to_ask_for_one_without_a_number(shell: Shell) -> None:
+def test_a_task_says_that_its_queue_is_new_and_where_its_answer_comes(shell: Shell) -> None:
     first = msgspec.structs.replace(sent(), name="review", opened_queue=True)
     later = msgspec.structs.replace(sent(), name="review", seq=None)
     shell.daemon.answers("message.send", first, later)
     ran = shell.run("send", "--service", "review", "PR #42")
     assert "That queue is new, and nobody else works for it yet." in ran.stdout
-    assert "parler why" not in ran.stderr
+    assert "parler recv" not in ran.stderr
     ran = shell.run("send", "--service", "review", "PR #43")
     assert "new" not in ran.stdout
-    assert f"parler why {later.id}" in ran.stderr.splitlines()
+    assert f"parler recv --room {later.room} --wait 60" in ran.stderr.splitlines()
 
 
 def test_an_empty_page_says_what_waits_for_the_agent_in_other_rooms(shell: Shell) -> None:
