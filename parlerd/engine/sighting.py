@@ -38,6 +38,7 @@ class Sighting:
         if reader is None:
             return t.Noted()
         words: list[tuple[str, PutSight]] = []
+        over = []
         # What this call itself tells counts before it is stored.
         known: _Known = {}
         for told in params.sights:
@@ -50,12 +51,17 @@ class Sighting:
             if told.verdict == "pending":
                 desk.sightings.begun(place)
             else:
-                desk.sightings.ended(place)
+                over.append(desk.sightings.watched(place))
             words.append((told.id, row))
             self._note(found, MessageId(told.id), row, known)
         rows = [row for _, row in words]
         if rows:
-            await desk.library.record(rows)
+            try:
+                await desk.library.record(rows)
+            finally:
+                # Not before: a row that says `pending` and is not watched looks as if the daemon had been restarted.
+                for place, number in over:
+                    desk.sightings.ended(place, number)
             desk.notifier.publish(wakes(rows))
         await self._tell_homes([(id, row) for id, row in words if row.verdict != "pending"])
         return t.Noted()

@@ -68,9 +68,10 @@ class Sightings:
     def __init__(self) -> None:
         self.hosts: frozenset[str] = frozenset()
         """The ids of the agent hosts whose records the person lets Parler watch."""
-        # The messages and readers of which a marker is watched now. A row that says `pending` and is not here is from
-        # before this daemon started.
-        self._watched: set[_Place] = set()
+        # The messages and readers of which a marker is watched now, each with how many were begun before and with it. A
+        # row that says `pending` and is not here is from before this daemon started.
+        self._watched: dict[_Place, int] = {}
+        self._begun = 0
         self._unshown: Bounded[MessageId, Unshown] = Bounded(MAX_UNSHOWN)
         # Messages that some model was shown, as far as this daemon was told: of a room elsewhere nothing is stored.
         self._shown: Bounded[MessageId, None] = Bounded(MAX_UNSHOWN)
@@ -86,11 +87,17 @@ class Sightings:
 
     def begun(self, place: _Place) -> None:
         """A marker of this message is watched."""
-        self._watched.add(place)
+        self._begun += 1
+        self._watched[place] = self._begun
 
-    def ended(self, place: _Place) -> None:
-        """It has its verdict."""
-        self._watched.discard(place)
+    def watched(self, place: _Place) -> tuple[_Place, int]:
+        """What `ended` is to be told of this message once its verdict is stored."""
+        return place, self._watched.get(place, 0)
+
+    def ended(self, place: _Place, number: int) -> None:
+        """The verdict is stored on what was watched then. A marker that was begun meanwhile is watched on."""
+        if self._watched.get(place) == number:
+            del self._watched[place]
 
     def note(self, id: MessageId, author: AgentId, row: PutSight, others: Iterable[PutSight]) -> None:
         """Remember the newest word on a message of an agent of this home. `others` are what else is known of it."""

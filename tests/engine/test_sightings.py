@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, get_args
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from parlerd.core.model import AgentId, MessageId, Millis, Position, RoomId, Sighted
 from parlerd.engine.sightings import LATE_MS, Sightings, as_told, is_shown, standing
-from parlerd.store.port import PROVEN, PutSight
+from parlerd.operations import types as t
+from parlerd.store.port import PROVEN, PutSight, Write
+from tests.support.engine import engine_world, run
 
 MESSAGE: Final = MessageId("m_1")
 ANN: Final = AgentId("ann")
@@ -65,3 +69,39 @@ def test_what_is_on_its_way_to_an_author_is_replaced_by_nothing_less() -> None:
     for verdict in ("not_shown", "shown", "not_shown", "unknown"):
         sightings.send(MESSAGE, ANN, row(verdict))
     assert [each.word.verdict for each in sightings.sent_after(0)] == ["shown"]
+
+
+def test_until_a_verdict_is_stored_the_message_is_watched_and_nobody_restarted_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.room("alice", "bob")
+            sent, library = await alice.send("one"), served.engine.desk.library
+            await bob.recv()
+            record, seen = library.record, list[tuple[str, str]]()
+
+            async def tell(*verdicts: Sighted) -> None:
+                told = t.TellSights(sights=tuple(t.SightTold(id=sent.id, verdict=each) for each in verdicts))
+                await served.engine.handlers["window.sighted"](bob.caller, told)
+
+            async def look() -> None:
+                (reader,) = (await alice.ask("message.why", t.Why(id=sent.id), t.WhyResult)).readers
+                assert reader.sight is not msgspec.UNSET
+                seen.append((reader.sight.verdict, reader.sight.reason))
+
+            async def looks_first(writes: Sequence[Write]) -> None:
+                await look()
+                await record(writes)
+
+            await tell("pending")
+            with monkeypatch.context() as patched:
+                patched.setattr(library, "record", looks_first)
+                await tell("not_shown")
+            await look()
+            # In one call it has its verdict and is shown once more.
+            await tell("not_shown", "pending")
+            await look()
+            assert seen == [("pending", ""), ("not_shown", ""), ("pending", "")]
+
+    run(main)
