@@ -394,13 +394,13 @@ def somebody(patch: pytest.MonkeyPatch, where: str = ".parler", base: str = "") 
 
 def command_lines() -> Iterator[tuple[int, list[str]]]:
     if sys.platform == "linux":
-        for entry in os.scandir("/proc"):
-            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+        for name in os.listdir("/proc"):
+            if not name.isdigit() or int(name) == os.getpid():
                 continue
             with contextlib.suppress(OSError):
-                data = Path(entry.path, "cmdline").read_bytes()
-                if process.is_alive(int(entry.name)):
-                    yield int(entry.name), [os.fsdecode(word) for word in data.split(b"\0")]
+                data = Path("/proc", name, "cmdline").read_bytes()
+                if process.is_alive(int(name)):
+                    yield int(name), [os.fsdecode(word) for word in data.split(b"\0")]
     else:
         listed = subprocess.run(["ps", "-axo", "pid=,args="], capture_output=True, text=True, check=True)
         for line in listed.stdout.splitlines():
