@@ -577,7 +577,7 @@ class Approvals(Facet[ApprovalsState]):
             }
             if (what := next((what for what, is_wrong in wrong.items() if is_wrong), None)) is not None:
                 raise Refused("statement_refused", what=what)
-        if key.preapproved and self._lifecycle.kind == "dm":
+        if opened_for(self._lifecycle, (key,)):
             # The room is for the agent that its owner named, and nobody types its key.
             raise Refused("unknown_key")
         requests, wall = self.state.requests, command.wall or now

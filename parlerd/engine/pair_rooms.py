@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 
 from parlerd.core import commands as c
+from parlerd.core.approvals import opened_for
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.home import HomeRoom
 from parlerd.core.identities import AgentRecord
@@ -355,14 +356,14 @@ def is_in(room: Room, agent: AgentId) -> bool:
 def _is_of(room: Room, agent: AgentId, other: AgentId) -> bool:
     """Whether an agent is in a direct room that it opened for the other."""
     state = room.state
-    named = {each for key in state.keys.values() for each in key.preapproved}
-    return state.kind == "dm" and state.owner == agent and named == {other} and is_in(room, agent)
+    named = opened_for(state.lifecycle, state.keys.values())
+    return state.owner == agent and named == {other} and is_in(room, agent)
 
 
 def _serves(room: Room, one: AgentId, other: AgentId) -> bool:
     """Whether two agents can talk in a room: it is not over, and each of them is in, or is named by its key and so can
     come in. Whoever left a room that they met in by a code cannot come back with the code."""
-    named = {agent for key in room.state.keys.values() for agent in key.preapproved}
+    named = opened_for(room.state.lifecycle, room.state.keys.values())
     return not is_over(room) and all(is_in(room, agent) or agent in named for agent in (one, other))
 
 
@@ -381,10 +382,10 @@ def awaited(room: Room) -> list[AgentId]:
     """Whom a direct room waits for, of those that it names: who never came in, and who left and was written to
     since."""
     state = room.state
-    if state.kind != "dm" or state.closed:
+    if state.closed:
         return []
-    named = [agent for key in state.keys.values() for agent in key.preapproved]
-    return [agent for agent in named if _is_awaited(room, state.members.get(agent))]
+    named = opened_for(state.lifecycle, state.keys.values())
+    return [agent for agent in sorted(named) if _is_awaited(room, state.members.get(agent))]
 
 
 def _is_awaited(room: Room, member: Member | None) -> bool:

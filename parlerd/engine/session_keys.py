@@ -8,7 +8,7 @@ of it but whether it is one, at the speed that the throttle allows.
 from __future__ import annotations
 
 from parlerd.core import commands as c
-from parlerd.core.approvals import KeyState, standing_request
+from parlerd.core.approvals import KeyState, opened_for, standing_request
 from parlerd.core.errors import ERRORS, ParlerError, Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import HomeId, KeyId, Millis, PeerText, RoomId
@@ -231,6 +231,6 @@ def _handed_out(state: RoomState) -> list[KeyState]:
     """The keys of a room that people hand out. Nobody types the key by which the peer of a direct room comes in, nor
     the one by which the agents of a queue's own person do, nor that of a token, which is in the list of tokens."""
     keys = [key for key in state.keys.values() if not key.ref.startswith(JOINS)]
-    if state.kind == "dm" and any(key.preapproved for key in keys):
+    if opened_for(state.lifecycle, keys):
         return []
     return [key for key in keys if state.kind != "service" or key.ref.startswith(INVITE)]

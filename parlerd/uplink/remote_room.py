@@ -553,10 +553,10 @@ class RemoteRoom(MirrorRoom):
     async def _knock(self, submission: Submission, command: c.Knock, decision: Decision) -> Decision:
         """Knock at the room's home. The answer comes when the mirror shows how the agent stands there."""
         by = submission.by
-        known = self.actor.aggregate.state.keys.get(command.key_id)
-        if self.is_sealed and by.actor in opened_for(
-            self.actor.aggregate.state.lifecycle, () if known is None else (known,)
-        ):
+        state = self.actor.aggregate.state
+        known = state.keys.get(command.key_id)
+        is_named = known is not None and by.actor in opened_for(state.lifecycle, (known,))
+        if self.is_sealed and is_named:
             return await self._come_in(command, by, decision)
         if self.is_sealed and decision.answer == "joined":
             async with self._bringing:
@@ -566,8 +566,7 @@ class RemoteRoom(MirrorRoom):
         typed = self._doors.typed(self._link.home, command.key_id)
         session_key = self._own_key(command.key_id) if typed is None else typed.key
         if session_key is None:
-            state = self.actor.aggregate.state
-            if state.kind != "dm" or by.actor not in state.keys[command.key_id].preapproved:
+            if not is_named:
                 raise Refused("unknown_key")
             # The key of a direct room is typed by nobody: its terms name the agent.
             session_key = ""

@@ -693,31 +693,9 @@ class RoomDriver(Driver[Room]):
 
     # -- gated messages ------------------------------------------------------------------------------------
 
-    def gate(
-        self,
-        who: Agent,
-        enabled: str = "",
-        *,
-        kind: str = "text",
-        timer: TimerSpec | None = None,
-        to: tuple[AgentId, ...] = (),
-        visible_to: tuple[AgentId, ...] | None = None,
-        reply_to: MessageId | None = None,
-        key: str = "",
-        **altered: Any,
-    ) -> MessageId:
-        """A gated message. What its author signs is what the room decides itself, but for what is `altered`."""
-        command = self.gating(
-            who,
-            enabled,
-            kind=kind,
-            timer=timer,
-            to=to,
-            visible_to=visible_to,
-            reply_to=reply_to,
-            key=key,
-            **altered,
-        )
+    def gate(self, who: Agent, enabled: str = "", **asked: Any) -> MessageId:
+        """A gated message, which is `asked` for as `gating` takes it."""
+        command = self.gating(who, enabled, **asked)
         self.run(command, who)
         return command.envelope.id
 
@@ -734,7 +712,8 @@ class RoomDriver(Driver[Room]):
         key: str = "",
         **altered: Any,
     ) -> c.GateMessage:
-        """The command of a gated message."""
+        """The command of a gated message. What its author signs is what the room decides itself, but for what is
+        `altered`."""
         id = MessageId(self.ids.new("m"))
         replied = None if reply_to is None else self.target(reply_to)
         fields: dict[str, Any] = {
