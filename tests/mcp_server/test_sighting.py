@@ -40,6 +40,16 @@ async def watched(engine: FakeMcpEngine, host: str = "claude-code") -> AsyncIter
             yield end, sight
 
 
+@asynccontextmanager
+async def looking_out(engine: FakeMcpEngine) -> AsyncIterator[tuple[FakeSight, Lookout]]:
+    """One conversation without a host, and the watcher of its record."""
+    sight = FakeSight()
+    async with trio.open_nursery() as nursery:
+        lookouts = Lookouts(engine, lambda: sight, nursery.start_soon)
+        lookouts.hosts = frozenset({"codex"})
+        yield sight, Lookout(lookouts, caller(), "1", {})
+
+
 def text_of(result: dict[str, Any]) -> str:
     text = result["content"][0]["text"]
     assert isinstance(text, str)
@@ -157,11 +167,7 @@ def test_a_message_in_parts_is_shown_exactly_when_each_part_was_whatever_the_ord
     verdicts = [data.draw(st.sampled_from(PROVED)) for _ in parts]
 
     async def test(engine: FakeMcpEngine) -> None:
-        sight = FakeSight()
-        async with trio.open_nursery() as nursery:
-            lookouts = Lookouts(engine, lambda: sight, nursery.start_soon)
-            lookouts.hosts = frozenset({"codex"})
-            lookout = Lookout(lookouts, caller(), "1", {})
+        async with looking_out(engine) as (sight, lookout):
             waiting: list[int] = []
             for number, (start, end) in enumerate(parts):
                 text = f"part {number}\n[mark {lookout.draw()}"
@@ -194,11 +200,7 @@ def test_a_message_in_parts_is_shown_after_all_when_each_part_is_proved_to_be(da
     order = data.draw(st.permutations([*range(count), *proofs]))
 
     async def test(engine: FakeMcpEngine) -> None:
-        sight = FakeSight()
-        async with trio.open_nursery() as nursery:
-            lookouts = Lookouts(engine, lambda: sight, nursery.start_soon)
-            lookouts.hosts = frozenset({"codex"})
-            lookout = Lookout(lookouts, caller(), "1", {})
+        async with looking_out(engine) as (sight, lookout):
             for number in range(count):
                 text = f"part {number}\n[mark {lookout.draw()}"
                 await lookout.begin(number, [Marked("m_1", text, number, number + 1, ends=number + 1 == count)], {})
@@ -221,11 +223,7 @@ def test_a_message_in_parts_is_shown_after_all_when_each_part_is_proved_to_be(da
 
 def test_what_stands_in_no_record_yet_may_have_any_verdict_later() -> None:
     async def test(engine: FakeMcpEngine) -> None:
-        sight = FakeSight()
-        async with trio.open_nursery() as nursery:
-            lookouts = Lookouts(engine, lambda: sight, nursery.start_soon)
-            lookouts.hosts = frozenset({"codex"})
-            lookout = Lookout(lookouts, caller(), "1", {})
+        async with looking_out(engine) as (sight, lookout):
             for number in range(2):
                 await lookout.begin(number, [Marked(f"m_{number}", f"words\n[mark {lookout.draw()}")], {})
                 lookout.settled(number, written=True, cancels_answered=False)
@@ -247,11 +245,7 @@ def test_what_stands_in_no_record_yet_may_have_any_verdict_later() -> None:
 
 def test_the_beginning_of_a_message_that_was_shown_after_all_proves_nothing_of_the_rest() -> None:
     async def test(engine: FakeMcpEngine) -> None:
-        sight = FakeSight()
-        async with trio.open_nursery() as nursery:
-            lookouts = Lookouts(engine, lambda: sight, nursery.start_soon)
-            lookouts.hosts = frozenset({"codex"})
-            lookout = Lookout(lookouts, caller(), "1", {})
+        async with looking_out(engine) as (sight, lookout):
             await lookout.begin(1, [Marked("m_1", f"part\n[mark {lookout.draw()}", 0, 5, ends=False)], {})
             lookout.settled(1, written=True, cancels_answered=False)
             sight.newest.say("not_shown", "failed_request", stays=True)
@@ -269,11 +263,7 @@ def test_the_beginning_of_a_message_that_was_shown_after_all_proves_nothing_of_t
 
 def test_what_a_quoted_marker_proved_is_told_once() -> None:
     async def test(engine: FakeMcpEngine) -> None:
-        sight = FakeSight()
-        async with trio.open_nursery() as nursery:
-            lookouts = Lookouts(engine, lambda: sight, nursery.start_soon)
-            lookouts.hosts = frozenset({"codex"})
-            lookout = Lookout(lookouts, caller(), "1", {})
+        async with looking_out(engine) as (sight, lookout):
             marker = lookout.draw()
             await lookout.begin(1, [Marked("m_1", f"words\n[mark {marker}")], {})
             lookout.settled(1, written=True, cancels_answered=False)
@@ -290,11 +280,7 @@ def test_what_a_quoted_marker_proved_is_told_once() -> None:
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_a_message_of_which_one_part_was_not_shown_is_shown_when_the_last_proof_comes(order: tuple[int, int]) -> None:
     async def test(engine: FakeMcpEngine) -> None:
-        sight = FakeSight()
-        async with trio.open_nursery() as nursery:
-            lookouts = Lookouts(engine, lambda: sight, nursery.start_soon)
-            lookouts.hosts = frozenset({"codex"})
-            lookout = Lookout(lookouts, caller(), "1", {})
+        async with looking_out(engine) as (sight, lookout):
             for number in range(2):
                 text = f"part {number}\n[mark {lookout.draw()}"
                 await lookout.begin(number, [Marked("m_1", text, number, number + 1, ends=number == 1)], {})
@@ -316,11 +302,7 @@ def test_a_message_of_which_one_part_was_not_shown_is_shown_when_the_last_proof_
 @pytest.mark.parametrize("start", [1, 5])
 def test_a_part_after_a_gap_proves_nothing(start: int) -> None:
     async def test(engine: FakeMcpEngine) -> None:
-        sight = FakeSight()
-        async with trio.open_nursery() as nursery:
-            lookouts = Lookouts(engine, lambda: sight, nursery.start_soon)
-            lookouts.hosts = frozenset({"codex"})
-            lookout = Lookout(lookouts, caller(), "1", {})
+        async with looking_out(engine) as (sight, lookout):
             for number, (begins, ends) in enumerate([(0, start - 1), (start, 9)]):
                 text = f"part {number}\n[mark {lookout.draw()}"
                 await lookout.begin(number, [Marked("m_1", text, begins, ends, ends=ends == 9)], {})
@@ -335,11 +317,7 @@ def test_a_part_after_a_gap_proves_nothing(start: int) -> None:
 
 def test_each_part_names_the_one_before_it_and_says_whether_the_message_goes_on() -> None:
     async def test(engine: FakeMcpEngine) -> None:
-        sight = FakeSight()
-        async with trio.open_nursery() as nursery:
-            lookouts = Lookouts(engine, lambda: sight, nursery.start_soon)
-            lookouts.hosts = frozenset({"codex"})
-            lookout = Lookout(lookouts, caller(), "1", {})
+        async with looking_out(engine) as (sight, lookout):
             # The second part is asked for twice, and the whole is asked for anew after that.
             for number, (start, end) in enumerate([(0, 3), (3, 6), (3, 6), (6, 9), (0, 3), (3, 9)]):
                 text = f"part {number}\n[mark {lookout.draw()}"
@@ -377,11 +355,7 @@ def test_parts_of_two_windows_do_not_follow_each_other() -> None:
 
 def test_quoted_markers_of_parts_prove_nothing_of_the_message() -> None:
     async def test(engine: FakeMcpEngine) -> None:
-        sight = FakeSight()
-        async with trio.open_nursery() as nursery:
-            lookouts = Lookouts(engine, lambda: sight, nursery.start_soon)
-            lookouts.hosts = frozenset({"codex"})
-            lookout = Lookout(lookouts, caller(), "1", {})
+        async with looking_out(engine) as (sight, lookout):
             for number in range(2):
                 marker = lookout.draw()
                 text = f"part {number}\n[mark {marker}"
@@ -398,11 +372,7 @@ def test_quoted_markers_of_parts_prove_nothing_of_the_message() -> None:
 
 def test_a_message_of_which_the_rest_is_never_asked_for_is_not_waited_for_any_more() -> None:
     async def test(engine: FakeMcpEngine) -> None:
-        sight = FakeSight()
-        async with trio.open_nursery() as nursery:
-            lookouts = Lookouts(engine, lambda: sight, nursery.start_soon)
-            lookouts.hosts = frozenset({"codex"})
-            lookout = Lookout(lookouts, caller(), "1", {})
+        async with looking_out(engine) as (sight, lookout):
 
             async def show(number: int, start: int, end: int) -> None:
                 text = f"part {number}\n[mark {lookout.draw()}"
@@ -422,11 +392,7 @@ def test_a_message_of_which_the_rest_is_never_asked_for_is_not_waited_for_any_mo
 
 def test_a_call_that_has_the_number_of_an_older_one_takes_nothing_back_of_that() -> None:
     async def test(engine: FakeMcpEngine) -> None:
-        sight = FakeSight()
-        async with trio.open_nursery() as nursery:
-            lookouts = Lookouts(engine, lambda: sight, nursery.start_soon)
-            lookouts.hosts = frozenset({"codex"})
-            lookout = Lookout(lookouts, caller(), "1", {})
+        async with looking_out(engine) as (sight, lookout):
             await lookout.begin(1, [Marked("m_1", f"words\n[mark {lookout.draw()}")], {})
             lookout.settled(1, written=True, cancels_answered=False)
             await lookout.begin(1, [], {})
