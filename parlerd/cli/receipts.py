@@ -154,7 +154,7 @@ def _tell(ctx: Context, name: str, checked: Checked) -> None:
     else:
         ctx.out.note("The content is not beside it: `parler receipt show ID --json` brings both.")
     if checked.text is not None:
-        ctx.out.note("It says:")
+        ctx.out.say("It says:")
         ctx.out.text(checked.text)
     elif checked.is_sealed:
         ctx.out.note("The content is encrypted, and the key that opens it is not beside it.")

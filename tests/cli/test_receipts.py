@@ -17,7 +17,9 @@ from parlerd.cli.commands import COMMANDS
 from parlerd.cli.main import handler_of
 from parlerd.core.errors import Refused
 from parlerd.core.receipts import Numbered, Opening, Receipt, content_of, text
+from parlerd.identity import receipt_checks
 from parlerd.identity.notes import signed_note
+from parlerd.identity.receipt_checks import Checked
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from tests.identity.test_notes import HOME, OTHER, receipt
@@ -266,3 +268,19 @@ def test_what_waits_to_be_sent_has_no_receipt_yet(shell: Shell) -> None:
     ran = shell.run("send", "hello", "--receipt", terminal=True)
     assert ran.code == 0
     assert [each.op for each in shell.daemon.asked] == ["message.send"]
+
+
+def test_what_a_message_says_is_shown_as_text_of_others_beside_the_verdict(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Checked("valid", receipt(), is_opened=True, is_authored=True, text="one\x1b[2K\ntwo")
+    monkeypatch.setattr(receipt_checks, "check", lambda data, trusted: found)
+    ran = shell.run("receipt", "verify", saved(tmp_path, given()), terminal=True)
+    said = ran.stdout.splitlines()
+    at = said.index("It says:")
+    assert [line.split("│")[1].strip() for line in said[at + 1 : at + 3]] == [r"one\x1b[2K", "two"]
+    entry = json.loads(shell.run("receipt", "verify", saved(tmp_path, given()), "--json").stdout)["receipts"][0]
+    assert entry["text"] == "one\x1b[2K\ntwo"
+    monkeypatch.setattr(receipt_checks, "check", lambda data, trusted: found._replace(text=None, is_sealed=True))
+    ran = shell.run("receipt", "verify", saved(tmp_path, given()), terminal=True)
+    assert "the key that opens it is not beside it" in ran.stderr
