@@ -300,8 +300,8 @@ class Rooms:
         return True
 
     async def get(self, room: RoomId) -> RoomHandle:
-        """The room, opened if need be. Raises `Refused`: `room_deleted`, `no_such_room` if it has no log,
-        or `room_moved` for one that another process has."""
+        """The room, opened if need be. Raises `Refused`: `room_deleted`, `no_such_room` if it has no log, `room_moved`
+        for one that another process has, or `draining` for one that is not open when the engine stops."""
         found = await self._existing(room)
         if found is None:
             raise Refused("no_such_room")
@@ -405,6 +405,10 @@ class Rooms:
             self._opening.pop(room).set()
 
     def _start(self, room: RoomId, folded: Room, home: HomeId, *, frozen: bool) -> RoomHandle:
+        if self._closed.is_set():
+            # Its log was read while the engine stopped: nobody would close this room, and the engine waits for all.
+            raise Refused("draining")
+
         def load(store: Store) -> tuple[Room, bool]:
             return fold_room(store, room)
 

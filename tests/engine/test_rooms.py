@@ -95,12 +95,37 @@ def test_a_room_that_is_not_there_folds_to_nothing() -> None:
 # -- opening and closing -----------------------------------------------------------------------------------
 
 
-def test_a_room_is_folded_once_however_many_ask_for_it_at_the_same_time() -> None:
-    class Slow(PlugDriver):
-        async def read(self, query: Callable[[Store], T]) -> T:
-            await trio.sleep(1)
-            return await super().read(query)
+class Slow(PlugDriver):
+    """Answers a second after it was asked."""
 
+    async def read(self, query: Callable[[Store], T]) -> T:
+        await trio.sleep(1)
+        return await super().read(query)
+
+
+def test_a_room_whose_log_is_being_read_when_the_engine_stops_is_not_opened_any_more() -> None:
+    async def main() -> None:
+        world = World()
+        async with world.serving() as served:
+            await served.room("alice", "bob")
+        world.driver = Slow
+        told: list[str] = []
+        async with trio.open_nursery() as nursery, world.serving() as served:
+            alice = await served.agent("alice")
+            await alice.whoami()
+
+            async def ask() -> None:
+                told.append((await alice.refused("rooms.list", t.ListRooms())).code)
+
+            nursery.start_soon(ask)
+            await trio.testing.wait_all_tasks_blocked()
+            assert served.open_rooms == 0
+        assert told == ["draining"]
+
+    run(main)
+
+
+def test_a_room_is_folded_once_however_many_ask_for_it_at_the_same_time() -> None:
     async def main() -> None:
         world = World(store=CountingStore())
         async with world.serving() as served:
