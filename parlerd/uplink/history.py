@@ -32,9 +32,8 @@ from parlerd.engine.handles import Earlier
 from parlerd.identity.proofs import bears
 from parlerd.operations import types as t
 from parlerd.store.port import StoredMessage
-from parlerd.uplink.arriving import (
+from parlerd.uplink.arriving.messages import (
     KNOWN,
-    Opener,
     decoded,
     door_of,
     is_told,
@@ -43,6 +42,7 @@ from parlerd.uplink.arriving import (
     sealed_of,
     verified_as,
 )
+from parlerd.uplink.arriving.opener import Opener
 from parlerd.uplink.rosters import Inside
 
 

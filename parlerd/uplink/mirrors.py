@@ -1,10 +1,10 @@
 """The mirrors of one home's rooms: what its link brings is judged and taken in, and whoever waits for it is told.
 
-    link -> item -> Arriving judges -> the mirror's line -> stored -> `when_landed`, `until`, every room's own waiters
+    link -> item -> `hear` judges -> the mirror's line -> stored -> `when_landed`, `until`, every room's own waiters
 
-Not here: what is right (`arriving`), how items come (`link`). Above: `link`, `remote_room`, `lanes`. Below: the rooms
-and the library of the engine. Invariant: one item after the other is taken in, so each is judged over all that came
-before it.
+Not here: what is right (`arriving`), how items come (`link`). Above: `link`, `remote_room`, `lanes`. Below: `arriving`,
+the rooms and the library of the engine. Invariant: one item after the other is taken in, so each is judged over all
+that came before it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ from parlerd.engine.submissions import Submission
 from parlerd.identity.proofs import named_in, owner_after, read_opening, signed, succeeds
 from parlerd.operations import types as t
 from parlerd.store.port import EraseBodies, ForgetMarks
-from parlerd.uplink.arriving import Arrival, Arriving, Began, Past, wanted
+from parlerd.uplink.arriving.hearing import Arrival, Began, Grounds, Past
+from parlerd.uplink.arriving.items import hear, wanted
 from parlerd.uplink.bounds import CHUNK, Bounds
 from parlerd.uplink.counters import Counters, Threaded
 from parlerd.uplink.rewinding import find_fork, rewound
@@ -167,7 +168,7 @@ class Mirrors:
                 past = past._replace(opened=await self._opened_beside(room, item.card))
             await self._secrets.prepare(self._home, room)
             await self._look_back(room, mirror, item, pull)
-            arriving = Arriving(
+            grounds = Grounds(
                 room,
                 self._home,
                 mirror,
@@ -178,15 +179,15 @@ class Mirrors:
                 ours=self.is_ours,
                 own=self._counters.is_own,
             )
-            arrivals = arriving.take(item, past)
+            arrivals, erased = hear(item, past, grounds)
             await self._secrets.store()
             await self._take_in(actor, arrivals)
-            if arriving.erased:
-                await self._erase(actor, arriving.erased)
+            if erased:
+                await self._erase(actor, erased)
             if item.erased:
                 await self._prune(actor, item.erased)
             turned = any(isinstance(event, e.EpochTurned) for arrival in arrivals for event in arrival.command.events)
-            await self._look_at_secrets(actor.aggregate, item, changed=turned or bool(item.erased or arriving.erased))
+            await self._look_at_secrets(actor.aggregate, item, changed=turned or bool(item.erased or erased))
             if item.card is not None:
                 self._counts[room] = _Counts(item.card.moves, item.card.asks)
             self._note_level(room, item)

@@ -80,7 +80,8 @@ from parlerd.identity.epochs import Made
 from parlerd.identity.sealing import seal
 from parlerd.operations import types as t
 from parlerd.uplink import answers
-from parlerd.uplink.arriving import sealed_of, wanted
+from parlerd.uplink.arriving.items import wanted
+from parlerd.uplink.arriving.messages import sealed_of
 from parlerd.uplink.composing import Composer, Decided
 from parlerd.uplink.counters import Counters, Signed, Threaded
 from parlerd.uplink.doors import Doors

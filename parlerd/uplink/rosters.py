@@ -28,7 +28,8 @@ from parlerd.engine.epochs import ROSTERS
 from parlerd.engine.library import Library
 from parlerd.identity import epochs
 from parlerd.operations import types as t
-from parlerd.uplink.arriving import roster_told, sealed_of
+from parlerd.uplink.arriving.messages import sealed_of
+from parlerd.uplink.arriving.records import roster_told
 from parlerd.uplink.walking import Pull
 
 KEPT: Final = 64

@@ -377,7 +377,7 @@ class Secrets:
 
 @dataclass(frozen=True, slots=True)
 class HomeOpener:
-    """What opens the sealed rooms of one home (`arriving.Opener`)."""
+    """What opens the sealed rooms of one home (`arriving.opener`)."""
 
     home: HomeId
     secrets: Secrets

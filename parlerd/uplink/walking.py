@@ -24,7 +24,7 @@ from parlerd.core.statements import Owner, signer_at
 from parlerd.identity import epochs
 from parlerd.operations import types as t
 from parlerd.store.port import EpochSecretRow
-from parlerd.uplink.arriving import sealed_of
+from parlerd.uplink.arriving.messages import sealed_of
 from parlerd.uplink.secrets import Secrets
 
 NEWEST: Final = 2**53 - 1

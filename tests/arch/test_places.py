@@ -17,7 +17,7 @@ FOLDERS: Final = {
     "parlerd/operations",
     "parlerd/operations/families", "parlerd/engine", "parlerd/connections", "parlerd/ipc",
     "parlerd/client", "parlerd/cli", "parlerd/expr", "parlerd/text", "parlerd/git", "parlerd/sight",
-    "parlerd/uplink", "parlerd/web", "parlerd/web/pages",
+    "parlerd/uplink", "parlerd/uplink/arriving", "parlerd/web", "parlerd/web/pages",
     "mcp_server", "mcp_server/stdio", "mcp_server/tools", "configs", "configs/hosts", "relay",
     "configs/package", "configs/package/front/_parler",
 }  # fmt: skip
@@ -177,6 +177,10 @@ ELSEWHERE: Final = {
     "configs/package/listing": "configs/package/test_plugins",
     "configs/shapes": "configs/test_hosts",
     "configs/snippet": "configs/test_hosts",
+    **{
+        f"parlerd/uplink/arriving/{path.stem}": "uplink/test_arriving"
+        for path in (ROOT / "parlerd/uplink/arriving").glob("[a-z]*.py")
+    },
     **{
         f"parlerd/operations/families/{path.stem}": "arch/test_registry"
         for path in (ROOT / "parlerd/operations/families").glob("[a-z]*.py")

@@ -48,7 +48,9 @@ from parlerd.identity import proofs, transcript
 from parlerd.identity.transcript import Transcript
 from parlerd.operations import types as t
 from parlerd.store.port import MarkDelivery, MoveCursor, OutboxRow, PutOutbox, StoredMessage
-from parlerd.uplink import arriving, connection, link, mirrors
+from parlerd.uplink import connection, link, mirrors
+from parlerd.uplink.arriving import cards, items, knocks, members, owners
+from parlerd.uplink.arriving.hearing import Arrival, Grounds, Hearing, Past
 from parlerd.uplink.composing import Decided
 from parlerd.uplink.counters import Counters, Threaded
 from parlerd.uplink.lanes import Lane, Post
@@ -331,14 +333,13 @@ def _(patch: Patch) -> None:
 
 @fault("neighbour-reads-along", "what is for one agent of a home is shown to the home's other agents")
 def _(patch: Patch) -> None:
-    take = arriving.Arriving.take
+    def open_to_all(item: t.LinkItem, past: Past, grounds: Grounds) -> items.Heard:
+        ours = [agent for agent in grounds.mirror.state.members if grounds.ours(agent)]
+        heard = items.hear(item, past, grounds)
+        found = [Arrival(_for_all(each.command, ours), each.by, each.words) for each in heard.arrivals]
+        return heard._replace(arrivals=found)
 
-    def open_to_all(self: arriving.Arriving, item: t.LinkItem, past: arriving.Past) -> list[arriving.Arrival]:
-        ours = [agent for agent in self._mirror.state.members if self._ours(agent)]
-        found = take(self, item, past)
-        return [arriving.Arrival(_for_all(each.command, ours), each.by, each.words) for each in found]
-
-    patch.setattr(arriving.Arriving, "take", open_to_all)
+    patch.setattr(mirrors, "hear", open_to_all)
 
 
 def _for_all(command: c.Arrive, ours: list[AgentId]) -> c.Arrive:
@@ -487,7 +488,8 @@ def _(patch: Patch) -> None:
 
 @fault("label-of-the-relay", "what a relay says of a member is shown as it is", hostile.Commanding)
 def _(patch: Patch) -> None:
-    patch.setattr(arriving, "_told", lambda text, is_form: text)
+    for module in (knocks, members):
+        patch.setattr(module, "label_or_none", lambda text, is_form: text)
 
 
 # -- who is let in -----------------------------------------------------------------------------------------
@@ -515,11 +517,11 @@ def _(patch: Patch) -> None:
 def _any_decision(patch: Patch) -> None:
     """Let a decision count whatever room and request it is about."""
 
-    def of_any(self: Any, entry: t.RequestEntry) -> DecisionStatement | None:
-        decision: DecisionStatement | None = self._signed_decision(entry.decision, entry.decision_signature)
+    def of_any(hearing: Hearing, entry: t.RequestEntry) -> DecisionStatement | None:
+        decision = knocks._signed_decision(hearing, entry.decision, entry.decision_signature)
         return decision if decision is not None and decision.admit is (entry.state == "approved") else None
 
-    patch.setattr(arriving._Step, "_decision", of_any)
+    patch.setattr(knocks, "_decision", of_any)
 
 
 @fault("foreign-decision", "a decision about another room counts", _telling(tales.ForeignDecision))
@@ -534,7 +536,8 @@ def _(patch: Patch) -> None:
 
 @fault("unproved-member", "a member is whoever the relay says", _telling(tales.Ghost))
 def _(patch: Patch) -> None:
-    patch.setattr(arriving, "unproven", lambda *args: None)
+    for module in (members, owners):
+        patch.setattr(module, "unproven", lambda *args: None)
 
 
 @fault("gate-left-open", "a key that lets somebody ask lets them in", _coming)
@@ -559,7 +562,7 @@ def _(patch: Patch) -> None:
 
 @fault("proof-not-kept", "a mirror does not hold what shows why a member was let in", _coming)
 def _(patch: Patch) -> None:
-    patch.setattr(arriving, "encode_evidence", lambda evidence: proofs.encode_evidence(proofs.Evidence()))
+    patch.setattr(members, "encode_evidence", lambda evidence: proofs.encode_evidence(proofs.Evidence()))
 
 
 @fault("unsigned-terms", "whoever signed the terms of a key, they count", _telling(tales.ForgedKey))
@@ -569,7 +572,7 @@ def _(patch: Patch) -> None:
 
 @fault("unsigned-knock", "whoever signed a knock, it counts", _telling(tales.ForgedKnock))
 def _(patch: Patch) -> None:
-    patch.setattr(arriving._Step, "_is_knock", lambda self, body, signature, entry: True)
+    patch.setattr(knocks, "_is_knock", lambda hearing, entry: True)
 
 
 @fault("opening-not-compared", "a room may have another opening than before", _telling(tales.OtherOpening))
@@ -582,7 +585,7 @@ def _(patch: Patch) -> None:
         def __ne__(self, other: object) -> bool:
             return False
 
-    patch.setattr(arriving, "room_id_of", lambda opening: Anything())
+    patch.setattr(cards, "room_id_of", lambda opening: Anything())
 
 
 @fault(
@@ -594,7 +597,7 @@ def _(patch: Patch) -> None:
     def unchecked(room: RoomId, home: Any, body: bytes, signature: bytes) -> Opening:
         return check(body, Opening)
 
-    patch.setattr(arriving, "read_opening", unchecked)
+    patch.setattr(cards, "read_opening", unchecked)
 
 
 # -- channels ----------------------------------------------------------------------------------------------

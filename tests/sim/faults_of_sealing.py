@@ -19,7 +19,9 @@ from parlerd.core.statements import SealingKey, check
 from parlerd.engine import opening
 from parlerd.identity import epochs
 from parlerd.identity.sealing import derive
-from parlerd.uplink import arriving
+from parlerd.uplink.arriving import records, statements
+from parlerd.uplink.arriving.hearing import Contradiction
+from parlerd.uplink.arriving.pages import Page
 from parlerd.uplink.link import Link
 from parlerd.uplink.secrets import Secrets
 from parlerd.uplink.turning import Turning
@@ -73,7 +75,7 @@ def _(patch: Patch) -> None:
         return wraps(secret, everybody, ephemeral, room, number)
 
     patch.setattr(epochs, "_wraps", to_all)
-    for module in (core_turning, arriving):
+    for module in (core_turning, records):
         patch.setattr(module, "check_wraps", lambda data, record, roster: read_wraps(data, record))
 
 
@@ -121,7 +123,7 @@ def _(patch: Patch) -> None:
 
 
 def _takes_any_record(patch: Patch) -> None:
-    patch.setattr(arriving._Step, "_require_sealed", lambda self, envelope, author: check_sealed(envelope))
+    patch.setattr(Page, "_require_sealed", lambda self, envelope, author: check_sealed(envelope))
 
 
 @fault("heard-though-put-out", "a member takes a message of somebody who was put out before it came", PutOut)
@@ -131,7 +133,7 @@ def _(patch: Patch) -> None:
 
 @fault("shown-though-put-out", "a member is shown what somebody wrote to wait who was put out since", PutOutAndShown)
 def _(patch: Patch) -> None:
-    patch.setattr(arriving._Step, "_require_released", lambda self, *args: None)
+    patch.setattr(Page, "_require_released", lambda self, *args: None)
 
 
 @fault("record-that-is-over", "a member takes a message under a record that is over where the message stands", KeptBack)
@@ -142,34 +144,33 @@ def _(patch: Patch) -> None:
 @fault("message-of-another-room", "a member takes a message that was signed for another sealed room", OfAnotherRoom)
 def _(patch: Patch) -> None:
     _takes_any_record(patch)
-    require = arriving._Step._require_sound
+    require = Page._require_sound
 
     def of_any_room(self: Any, message: Any, envelope: Any, *rest: Any) -> None:
-        with suppress(arriving._Contradiction):
+        with suppress(Contradiction):
             require(self, message, envelope, *rest)
 
-    patch.setattr(arriving._Step, "_require_sound", of_any_room)
+    patch.setattr(Page, "_require_sound", of_any_room)
 
 
 @fault("private-shown-to-all", "a private message is shown to whoever was told it, and opens for them", OfOthers)
 def _(patch: Patch) -> None:
-    step = arriving._Step
-    post = step._post
+    post = Page._post
 
     def to_all(self: Any, message: Any, envelope: Any, *rest: Any) -> None:
         post(self, message, msgspec.structs.replace(envelope, visibility=None), *rest)
 
-    patch.setattr(step, "_post", to_all)
+    patch.setattr(Page, "_post", to_all)
 
 
 @fault("key-of-the-relay's", "a sealing key counts that the agent did not sign", OtherKey)
 def _(patch: Patch) -> None:
-    signed = arriving._signed
+    signed = statements.signed_statement
 
     def unsigned(kind: Any, body: bytes, signature: bytes, signer: str) -> Any:
         return check(body, SealingKey) if kind is SealingKey else signed(kind, body, signature, signer)
 
-    patch.setattr(arriving, "_signed", unsigned)
+    patch.setattr(records, "signed_statement", unsigned)
     patch.setattr(epochs, "is_own_key", lambda agent, statement, signature: True)
 
 

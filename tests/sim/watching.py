@@ -23,7 +23,7 @@ from parlerd.engine.face import EngineFace, Outlet, Pending
 from parlerd.identity.delegation import read
 from parlerd.operations import types as t
 from parlerd.store.port import Store
-from parlerd.uplink.arriving import decoded
+from parlerd.uplink.arriving.messages import decoded
 from tests.sim.stored import is_inside
 from tests.support.faces import PassingFace, retold
 

@@ -8,7 +8,7 @@ from parlerd.core.model import AgentId
 
 
 class NoOpener:
-    """An `arriving.Opener` of a home that has no secret of any room."""
+    """An `arriving.opener.Opener` of a home that has no secret of any room."""
 
     def learn(self, record: EpochRecord, digest: bytes, wraps: Wraps) -> EpochCard | None:
         return None

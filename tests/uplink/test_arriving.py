@@ -49,7 +49,8 @@ from parlerd.engine.audit import Audited, is_signed
 from parlerd.identity.signatures import Domain, SigningKey
 from parlerd.operations import types as t
 from parlerd.store.port import NewFact
-from parlerd.uplink.arriving import Arriving, Began, Past, wanted
+from parlerd.uplink.arriving.hearing import Began, Grounds, Past
+from parlerd.uplink.arriving.items import hear, wanted
 from parlerd.uplink.counters import Signed
 from tests.support.core import CountedIds
 from tests.support.honest_home import (
@@ -108,7 +109,7 @@ class Daemon:
         mine = {party.agent for party in self.agents}
         opening = check(self.home.opening, Opening)
         began = Began(opening, self.home.opening, self.home.opening_signature) if self.room.position else None
-        arriving = Arriving(
+        grounds = Grounds(
             self.home.room,
             RELAY,
             self.room,
@@ -118,13 +119,14 @@ class Daemon:
             ours=lambda agent: agent in mine,
             own=lambda thread, counter, signed: signed in self.signed,
         )
-        for arrival in arriving.take(item, past):
+        arrivals, erased = hear(item, past, grounds)
+        for arrival in arrivals:
             decision = self.room.decide(arrival.command, by=arrival.by, now=arrival.command.at, ids=CountedIds())
             for event, body in zip(decision.events, arrival.words.bodies, strict=True):
                 if isinstance(event, e.MessagePosted):
                     event = msgspec.structs.replace(event, verified=arrival.words.verified)
                 self._apply(event, arrival.by, arrival.command.at, body)
-        self.erased += arriving.erased
+        self.erased += erased
 
     def _apply(self, event: e.Event, by: By, at: int, body: tuple[bytes, bytes | None] | None) -> None:
         assert body is not None or not isinstance(event, e.MessagePosted)

@@ -1165,7 +1165,7 @@ def test_a_joiner_with_a_key_to_which_nothing_can_be_wrapped_never_is_a_request(
     """The relay takes such a key, and the owner's machine too where it does not look at what it is told."""
     monkeypatch.setattr("parlerd.engine.authors.check_key", lambda public: None)
     if is_told:
-        monkeypatch.setattr("parlerd.uplink.arriving.check_key", lambda public: None)
+        monkeypatch.setattr("parlerd.uplink.arriving.records.check_key", lambda public: None)
 
     async def main() -> None:
         async with opened(tmp_path, approval=False) as meeting:

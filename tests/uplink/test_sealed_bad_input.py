@@ -17,7 +17,7 @@ from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.sealing import sealed_part
 from parlerd.identity import epochs, sealing
 from parlerd.operations import types as t
-from parlerd.uplink import arriving
+from parlerd.uplink.arriving import records
 from tests.engine.test_epochs import olga_and_ann
 from tests.identity.test_sealing import LOW_ORDER
 from tests.support.engine import engine_world, run, settle
@@ -92,7 +92,7 @@ def test_a_roster_of_ten_thousand_is_a_contradiction_and_nothing_of_it_is_looked
                 looked_at.append(len(roster))
                 return honest(roster)
 
-            monkeypatch.setattr(arriving, "roster_digest", counted)
+            monkeypatch.setattr(records, "roster_digest", counted)
             many = [replace(seat, agent=f"{seat.agent}{n}") for n, seat in enumerate(seats)]
             assert len(many) > MAX_SEALED_MEMBERS
             card = card_with(state, record)

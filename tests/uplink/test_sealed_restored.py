@@ -15,7 +15,7 @@ from parlerd.core.statements import NONCE, SealingKey, encode
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import EraseBodies
-from parlerd.uplink import arriving
+from parlerd.uplink.arriving import records
 from parlerd.uplink.secrets import FOLLOWED_MS, FRESH_MS
 from parlerd.uplink.turning import USED_MS
 from tests.support.engine import Party, run, settle
@@ -306,7 +306,7 @@ def test_a_relay_that_draws_agents_with_keys_makes_a_mirror_grow_by_so_many_alon
 ) -> None:
     async def main() -> None:
         async with met(tmp_path) as meeting:
-            monkeypatch.setattr(arriving, "MAX_STRANGERS", 3)
+            monkeypatch.setattr(records, "MAX_STRANGERS", 3)
             before = len((await meeting.room_of(meeting.ann)).state.epochs.told)
             drawn = [drawn_key(meeting) for _ in range(6)]
             room = await tell_alice(meeting, sealing_keys=drawn[:2])
