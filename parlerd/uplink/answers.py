@@ -6,8 +6,8 @@
 Another home may answer anything. What is handed on has the operation's form, its values are what JSON can say, and what
 is shown outside any fence is a label; texts of others stay what they are, and are fenced where they are shown.
 
-Not here: asking (`remote_room`), and the sentences of refusals (`core.refusals`). Above: `remote_room`. Below: the
-registry, `core.json_values`. Invariant: nothing but `Refused` escapes, whatever the bytes are.
+Not here: asking (`asking.questions`), and the sentences of refusals (`core.refusals`). Above: `asking.questions`.
+Below: the registry, `core.json_values`. Invariant: nothing but `Refused` escapes, whatever the bytes are.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 were last heard of.
 
 In memory alone: a key is typed again by whoever comes back, and the room's home tells the code again to an agent that
-knocks again. Above: `remote_room`, `uplinks`. Invariant: no key and no code is in a log, an error or a `repr`.
+knocks again. Above: `asking`, `remote_room`, `uplinks`. Invariant: no key and no code is in a log, an error or a
+`repr`.
 """
 
 from __future__ import annotations

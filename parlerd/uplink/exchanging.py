@@ -18,7 +18,7 @@ alone lets nobody in.
 The exchange itself is slow on purpose of nothing but its package, so it runs away from the loop.
 
 Not here: the exchange (`identity.pake`), the steps that a room's home takes (`core.exchange`), a person's decision
-(`remote_room`). Above: `link`, which says when something may be due, `remote_room`, `uplinks`. Below: the library's
+(`asking.deciding`). Above: `link`, which says when something may be due, `asking`, `uplinks`. Below: the library's
 rows, `turning`. Invariants: the secret part of a key leaves this machine in no form but the exchange; each wrong secret
 is counted on the disk before the other end hears that it was wrong; whoever was not confirmed here is not let in.
 """

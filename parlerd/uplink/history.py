@@ -7,8 +7,8 @@ contradicts the public line, an author's thread, or what this home was told befo
 line is known has to come there by that line; between two such places a page is as good as its home's word that nothing
 is missing. What is told here is shown and never stored, because a log grows at its end alone.
 
-Not here: asking for pages (`remote_room`). Above: `remote_room`. Below: `arriving`, the core's words and public line.
-Pure. Invariant: of an honest home nothing is called a contradiction.
+Not here: asking for pages (`asking.earlier`). Above: `asking.earlier`. Below: `arriving`, the core's words and public
+line. Pure. Invariant: of an honest home nothing is called a contradiction.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ A message that is sent straight and taken passes no task: it leaves in the call 
 answered in the call that takes it into the mirror. The lane's task runs while something else has to be done: to keep
 a message, to send one later, to deal with a refusal.
 
-Not here: how an envelope is made (`composing`), rows (`outbox`). Above: `remote_room` offers, `link` says when there is
+Not here: how an envelope is made (`composing`), rows (`outbox`). Above: `asking.line` offers, `link` says when there is
 a connection. Invariants: within an author's thread the order of the messages in the room is the order in which they
 were offered; a message that was answered `queued` is in the outbox; nothing is sent straight while something of this
 agent waits in the outbox for this room; the answer to an offer of the turn never waits in the outbox.

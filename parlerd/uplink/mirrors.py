@@ -2,9 +2,9 @@
 
     link -> item -> `hear` judges -> the mirror's line -> stored -> `when_landed`, `until`, every room's own waiters
 
-Not here: what is right (`arriving`), how items come (`link`). Above: `link`, `remote_room`, `lanes`. Below: `arriving`,
-the rooms and the library of the engine. Invariant: one item after the other is taken in, so each is judged over all
-that came before it.
+Not here: what is right (`arriving`), how items come (`link`). Above: `link`, `lanes`, `asking`, `remote_room`. Below:
+`arriving`, the rooms and the library of the engine. Invariant: one item after the other is taken in, so each is judged
+over all that came before it.
 """
 
 from __future__ import annotations

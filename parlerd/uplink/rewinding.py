@@ -8,8 +8,8 @@ ends in the mirror's log is found by folding the log again: up to the last fact 
 any reader's own go beyond the home's head. The fold up to there also says where the threads of authors ended.
 
 Not here: whose decision a rewind is (`mirrors` checks the signature), and what a rewind means (`core.rewinds`). Above:
-`mirrors`, `remote_room`. Below: the core, and the library for the log. Invariant: only facts after the fork count as
-lost; what cannot be compared is never said to fit.
+`mirrors`, `asking.going_on`. Below: the core, and the library for the log. Invariant: only facts after the fork count
+as lost; what cannot be compared is never said to fit.
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@ A mirror knows the rosters of the records that its log holds. Of an earlier one 
 roster; the owner's person signed the record, which names the roster by its digest, and the message names the record by
 its hash. So a home can hold a roster back, and make none up.
 
-Not here: the messages (`history`), and the secrets of those epochs (`walking`). Above: `remote_room`. Below: the
-library, `identity.epochs`. Invariant: a roster is taken for that of a record only where the record names its digest.
+Not here: the messages (`history`), and the secrets of those epochs (`walking`). Above: `asking.earlier`,
+`remote_room`. Below: the library, `identity.epochs`. Invariant: a roster is taken for that of a record only where the
+record names its digest.
 """
 
 from __future__ import annotations

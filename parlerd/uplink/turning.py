@@ -19,7 +19,7 @@ one can read.
 A record is signed by the person, so no other machine makes one: what waits, waits until this daemon runs and reaches
 the room's home, and everybody there can see since when.
 
-Not here: what a record is made of (`identity.epochs`), which ones a room takes (`core.turning`). Above: `remote_room`,
+Not here: what a record is made of (`identity.epochs`), which ones a room takes (`core.turning`). Above: `asking`,
 which sends one along, and `link`, which asks whether something waits. Below: `secrets`, the mirror. Invariant: a record
 names the newest one that the mirror holds; when it is refused because the room went on, it is made anew.
 """

@@ -28,6 +28,7 @@ from parlerd.identity.codes import TypedKey, secret_bytes
 from parlerd.identity.join_line import fingerprint, fits, home_name, is_loopback, parse
 from parlerd.identity.proofs import read_opening, signed
 from parlerd.operations import types as t
+from parlerd.uplink.asking.room_home import RoomHome
 from parlerd.uplink.bounds import Bounds
 from parlerd.uplink.composing import Composer
 from parlerd.uplink.connection import connected
@@ -139,18 +140,18 @@ class Uplinks:
         link = self._links.get(home)
         if link is None:
             return ForsakenRoom(actor, self.name_of(home))
-        return RemoteRoom(
+        at_home = RoomHome(
             actor,
             link,
             desk=self._desk,
             author=self._author,
-            composer=self._composer,
             counters=self._counters,
             secrets=self._secrets,
             turning=self._turning,
             exchanges=self._exchanges,
             doors=self._doors,
         )
+        return RemoteRoom(at_home, self._composer)
 
     def undelivered(self, agent: AgentId) -> Sequence[Undelivered]:
         rows = (row for link in self._links.values() for row in link.outbox if row.agent == agent and row.refused)

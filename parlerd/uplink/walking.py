@@ -7,7 +7,7 @@ own. The records are asked of the room's home, which can make none up: each name
 newest is signed by the person who owned the room then.
 
 Not here: what arrives in the order of the log (`arriving`), where secrets are kept (`secrets`). Above: `link`,
-`remote_room`. Below: `secrets`, `identity.epochs`. Invariant: a secret is taken for that of a record only where the
+`asking.earlier`. Below: `secrets`, `identity.epochs`. Invariant: a secret is taken for that of a record only where the
 record names its digest.
 """
 

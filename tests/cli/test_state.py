@@ -14,7 +14,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.expressions import invalid
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
-from parlerd.uplink.remote_room import STATE_IS_SEEN, STATE_WRITES
+from parlerd.uplink.asking.questions import STATE_IS_SEEN, STATE_WRITES
 from tests.support.answers import ROOM
 from tests.support.cli import Shell
 

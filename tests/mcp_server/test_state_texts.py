@@ -14,7 +14,7 @@ from mcp_server.budget import Budget
 from mcp_server.tools.results import Scribe
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
-from parlerd.uplink.remote_room import STATE_IS_SEEN, STATE_WRITES
+from parlerd.uplink.asking.questions import STATE_IS_SEEN, STATE_WRITES
 from tests.support.engine import engine_world, run
 from tests.support.models import Model, let_in, model, outside
 

@@ -21,10 +21,10 @@ from parlerd.core.statements import SealingKey, check
 from parlerd.engine.authors import Attested
 from parlerd.identity import codes, pake
 from parlerd.operations import types as t
+from parlerd.uplink.asking.room_home import SHOWN_S
 from parlerd.uplink.connection import LinkConnection
 from parlerd.uplink.exchanging import IDLE_MS, LATE_MS, TRIES, TRIES_EACH
 from parlerd.uplink.link import Link
-from parlerd.uplink.remote_room import SHOWN_S
 from tests.support.engine import Party, Served, SteppedClock, run, settle
 from tests.support.relayed import Home
 from tests.uplink.test_sealed import Meeting, everything, meeting_in, met, spelled
@@ -1264,7 +1264,7 @@ def test_a_record_other_than_the_one_that_was_promised_is_found_also_behind_a_la
         async with opened(tmp_path) as meeting:
             waits = await meeting.bob.join(meeting.opened.session_key)
             with monkeypatch.context() as patched:
-                patched.setattr("parlerd.uplink.remote_room._in_force", lambda *_: (2, b"x" * 32))
+                patched.setattr("parlerd.uplink.asking.deciding._in_force", lambda *_: (2, b"x" * 32))
                 patched.setattr(meeting.ben.uplinks._exchanges, "go_on", nothing)
                 person = await meeting.ann_served.person()
                 await person.approve("bob", join_code=waits.join_code)

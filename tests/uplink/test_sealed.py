@@ -22,10 +22,10 @@ from parlerd.engine.engine import Engine
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import EraseBodies, Store
+from parlerd.uplink.asking.questions import STATE_IS_SEEN, STATE_WRITES
 from parlerd.uplink.connection import LinkConnection
 from parlerd.uplink.lanes import Lane, Post, mirror_of
 from parlerd.uplink.link import Link
-from parlerd.uplink.remote_room import STATE_IS_SEEN, STATE_WRITES
 from parlerd.uplink.secrets import FRESH_MS
 from parlerd.uplink.turning import USED_MS
 from parlerd.uplink.walking import Pull

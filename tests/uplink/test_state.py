@@ -18,7 +18,7 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.engine import Engine
 from parlerd.identity.notes import split
 from parlerd.operations import types as t
-from parlerd.uplink.remote_room import LONGEST_MS
+from parlerd.uplink.asking.questions import LONGEST_MS
 from tests.engine.test_changes import follow
 from tests.engine.test_changes import meanwhile as following
 from tests.engine.test_coordination import listed, meanwhile, wait

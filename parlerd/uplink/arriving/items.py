@@ -2,9 +2,9 @@
 
     item of the link -> hear(item, past, grounds) -> arrivals, in the order of the other home's log
 
-Not here: the parts (`cards`, `records`, `pages`, `tasks`). Above: `mirrors`, and `remote_room` for what a page is held
-against. Below: `hearing`. Pure. Invariant: each
-part of an item is judged by the ones before it, and nothing of an item counts behind the part that contradicts.
+Not here: the parts (`cards`, `records`, `pages`, `tasks`). Above: `mirrors`, and `asking.earlier` for what a page is
+held against. Below: `hearing`. Pure. Invariant: each part of an item is judged by the ones before it, and nothing of an
+item counts behind the part that contradicts.
 """
 
 from __future__ import annotations
