@@ -972,9 +972,13 @@ def _why(result: t.WhyResult, scribe: Scribe, asked: _Asked) -> str:
         rung.append(_task_line(result.task, scribe))
     if result.erased is True:
         rung.append("The words of this message were erased by retention or a timer.")
+    if result.away is True:
+        rung.append("The home of this room does not answer: only what is known here is said.")
     if isinstance(result.gated, t.GatedEntry):
         waits = _gated_lines(result.gated, scribe, is_task=result.task is not msgspec.UNSET)
         lines = [*waits, "Where it got to:", *lines] if lines else waits
+    elif not lines and result.task is not msgspec.UNSET:
+        rung.append("No worker is there now.")
     else:
         rung.append("Where it got to:")
     return "\n".join([*rung, *_bounded(lines, scribe)])

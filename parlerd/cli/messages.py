@@ -111,8 +111,9 @@ def _send(ctx: Context, args: Namespace) -> int:
         number = "" if sent.seq is None else f" as #{sent.seq}"
         ctx.out.say((f"Sent{again}", "good"), f"{number} to ", (f"'{sent.name or sent.room}'", "name"), ".")
         if sent.seq is None:
-            # Whoever only asks a queue reads what is for it; elsewhere not even its own request is on this machine.
-            ctx.out.note("It has no number for you. What comes of it is told to you there:")
+            # Whoever only asks a queue reads what is for it.
+            ctx.out.note("It has no number for you. How far it got, and what comes of it:")
+            ctx.out.paste(f"parler why {sent.id}", beside=True)
             ctx.out.paste(f"parler recv --room {sent.room} --wait 60", beside=True)
     if not ctx.out.json:
         if sent.opened_queue is True:
@@ -375,8 +376,11 @@ def _why(ctx: Context, args: Namespace) -> int:
             return DONE
     if found.erased is True:
         out.say(_ERASED)
+    if found.away is True:
+        out.note("The home of this room does not answer: only what is known here is said.")
     if not found.readers:
-        out.say("Nobody but its author may see this message.")
+        is_task = isinstance(found.task, t.TaskEntry)
+        out.say("No worker is there now." if is_task else "Nobody but its author may see this message.")
         return DONE
     for reader in found.readers:
         out.say((reader.name, "name"), f": {_ladder(reader.rungs, ctx.now())}", hang=2)

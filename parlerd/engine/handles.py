@@ -208,9 +208,11 @@ class RoomHandle(Protocol):
         0 where that is not known."""
         ...
 
-    async def ladders(self, agent: AgentId, message: MessageId) -> Mapping[AgentId, t.LadderAtRoom]:
-        """How far a message got with readers of other homes, as far as this agent may know it: what the room's home
-        tells. Nothing of a room that lives here, and where that home does not answer."""
+    async def ladders(self, agent: AgentId, message: MessageId) -> t.LaddersAtRoom:
+        """How far a message got with readers of other homes, as far as this agent may know it, and what becomes of one
+        of its own: what the room's home tells. Nothing of a room that lives here. Raises `Refused`: what that home
+        refuses, `offline` or `home_unreachable` where it does not answer, and `relay_older` for a message of this agent
+        that an older one has and tells nothing of."""
         ...
 
     def tell_sights(self, words: Sequence[t.SightAtRoom]) -> None:
@@ -439,8 +441,8 @@ class MirrorRoom:
     def presence(self, agent: AgentId) -> Present | None:
         return None
 
-    async def ladders(self, agent: AgentId, message: MessageId) -> Mapping[AgentId, t.LadderAtRoom]:
-        return {}
+    async def ladders(self, agent: AgentId, message: MessageId) -> t.LaddersAtRoom:
+        return t.LaddersAtRoom(readers=[])
 
     def tell_sights(self, words: Sequence[t.SightAtRoom]) -> None:
         return None

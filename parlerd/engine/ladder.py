@@ -1,16 +1,19 @@
 """Where a message got to: for each reader the stages it reached, and where it stands still.
 
-A message for a room elsewhere that waits here to leave has reached nobody, and this is said in place of a ladder.
+A message for a room elsewhere that waits here to leave has reached nobody, and this is said in place of a ladder. Of
+what an agent asked of a queue elsewhere, and of which this home has no copy, the queue's home tells all of it.
 
-Not here: who records the stages (`reading`, and the actor for replies). Invariant: whoever may not see a message is
-told that there is none; a reader sees its own ladder, the author everyone's, the person what their agents may know.
+Not here: who records the stages (`reading`, and the actor for replies), which homes are asked (`requested`).
+Invariant: whoever may not see a message is told that there is none; a reader sees its own ladder, the author
+everyone's, the person what their agents may know.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Final
+from functools import partial
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -34,6 +37,7 @@ from parlerd.engine.lookup import room_of
 from parlerd.engine.observers import observed_room, observers
 from parlerd.engine.pair_rooms import awaited, needs_both
 from parlerd.engine.reading import Reading, handle_of, number_of
+from parlerd.engine.requested import AWAY, Ask, ask_queues
 from parlerd.engine.sightings import as_told, newest, said_of
 from parlerd.operations import types as t
 from parlerd.store.port import Delivery, Page, PutSight, StoredMessage
@@ -64,7 +68,8 @@ class Ladder:
             id = await self._reading.message_id(here, me.id, params.id)
         found = await self._desk.library.trace(id)
         if found is None:
-            return self._queued(caller, me, id) or await self._gated(caller, me, params, id)
+            found_elsewhere = self._queued(caller, me, id) or await self._gated(caller, me, params, id)
+            return found_elsewhere or await self._requested(caller, me, params, id)
         room_id, header, marks, sights = found
         position = header.position
         handle = await self._desk.rooms.get(room_id)
@@ -84,7 +89,7 @@ class Ladder:
         }
         if not mine:
             raise Refused("no_such_message")
-        told = await self._told(handle, header, mine)
+        told, away = await self._told(handle, header, mine)
         room = await handle.quiet()
         readers = [
             self._ladder(room, reader, header, marks, sights, told.get(reader), gone=gone)
@@ -110,6 +115,7 @@ class Ladder:
             task=entry,
             gated=gated or msgspec.UNSET,
             erased=erased,
+            away=away or msgspec.UNSET,
         )
 
     @handles("message.disclosures")
@@ -168,7 +174,7 @@ class Ladder:
         assert isinstance(header.event, e.MessagePosted)
         traced = await self._desk.library.trace(header.event.id)
         marks, sights = (traced.marks, traced.sights) if traced else ([], [])
-        told = await self._told(handle, header, {header.by.actor})
+        told, _ = await self._told(handle, header, {header.by.actor})
         room = await handle.quiet()
         shown = [
             t.Disclosure(
@@ -188,16 +194,59 @@ class Ladder:
             shown=sorted(shown, key=lambda each: (each.at, each.name)),
         )
 
-    async def _gated(self, caller: Caller, me: AgentRecord, params: t.Why, id: MessageId) -> t.WhyResult:
+    async def _gated(self, caller: Caller, me: AgentRecord, params: t.Why, id: MessageId) -> t.WhyResult | None:
         """The first rung of a message that nobody was shown yet. Nobody but its author knows of it."""
         try:
             handle, _ = await room_of(self._desk, me, params.room)
         except Refused:
-            raise Refused("no_such_message") from None
+            return None
         gated = await self._gating.about(self._desk.by(caller, me), caller, handle, id)
-        if gated is None:
+        return None if gated is None else t.WhyResult(id=id, room=handle.room, readers=[], gated=gated)
+
+    async def _requested(self, caller: Caller, me: AgentRecord, params: t.Why, id: MessageId) -> t.WhyResult:
+        """What a queue's home tells an agent of its own request. Where that home does not answer, what was said here in
+        reply. Raises `Refused`: `no_such_message`, or why no home could be asked."""
+        asked: Ask[t.WhyResult] = partial(self._told_of_request, id)
+        return await ask_queues(self._desk, caller, me, params.room, asked, partial(self._replies_here, id))
+
+    async def _told_of_request(self, id: MessageId, handle: RoomHandle, agent: AgentRecord) -> t.WhyResult:
+        told = await handle.ladders(agent.id, id)
+        room, own = await handle.quiet(), told.own
+        if own is None:
             raise Refused("no_such_message")
-        return t.WhyResult(id=id, room=handle.room, readers=[], gated=gated)
+        readers = [
+            self._ladder_told(room, each, gone=own.erased)
+            for each in told.readers
+            if each.agent in room.state.members and each.agent != agent.id
+        ]
+        task: t.TaskEntry | msgspec.UnsetType = msgspec.UNSET
+        if own.task is not None:
+            task = _entry_of(room, _standing_told(own.task))
+        return t.WhyResult(
+            id=id, room=handle.room, readers=readers, task=task, erased=True if own.erased else msgspec.UNSET
+        )
+
+    async def _replies_here(self, id: MessageId, handle: RoomHandle, agent: AgentRecord) -> t.WhyResult | None:
+        """Who replied to a request, as far as the newest messages say that this agent may see in the queue."""
+        room = await handle.quiet()
+        page = await self._desk.library.tail(
+            handle.room, room.view(agent.id), limit=t.MAX_PAGE, max_bytes=_LOOKED_AT_BYTES
+        )
+        acted: dict[AgentId, Millis] = {}
+        for found in page.messages:
+            header = found.header
+            is_reply = isinstance(header.event, e.MessagePosted) and header.event.reply_to == id
+            if is_reply and header.by.actor != agent.id:
+                acted[header.by.actor] = min(acted.get(header.by.actor, header.at), header.at)
+        if not acted:
+            return None
+        readers = [
+            t.ReaderLadder(
+                agent=who, name=handle_of(room.state, who), stages=[t.StageReached(stage="acted", at=acted[who])]
+            )
+            for who in sorted(acted)
+        ]
+        return t.WhyResult(id=id, room=handle.room, readers=readers, away=True)
 
     def _queued(self, caller: Caller, me: AgentRecord, id: MessageId) -> t.WhyResult | None:
         """The first rung of a message for a room elsewhere: it waits here to leave. Nobody but its author knows of it,
@@ -210,13 +259,17 @@ class Ladder:
 
     async def _told(
         self, handle: RoomHandle, header: e.Header, mine: AbstractSet[AgentId]
-    ) -> Mapping[AgentId, t.LadderAtRoom]:
-        """How far the message got with those of other homes, asked by one of these agents: its author if it is one."""
+    ) -> tuple[Mapping[AgentId, t.LadderAtRoom], bool]:
+        """How far the message got with those of other homes, asked by one of these agents: its author if it is one. And
+        whether the room's home did not answer: then what is known here is said."""
         asking = header.by.actor if header.by.actor in mine else min(mine)
         assert isinstance(header.event, e.MessagePosted)
-        told = await handle.ladders(asking, header.event.id)
+        try:
+            told = await handle.ladders(asking, header.event.id)
+        except Refused as error:
+            return {}, error.code in AWAY
         here = self._desk.rooms.home.aggregate.state.agents
-        return {reader: ladder for reader, ladder in told.items() if reader not in here}
+        return {AgentId(each.agent): each for each in told.readers if each.agent not in here}, False
 
     def _ladder(
         self,
@@ -233,20 +286,12 @@ class Ladder:
         because there were too many, and with them what readers were told of it."""
         reached = reached_by(reader, header, marks, told)
         sight = self._sight(reader, sights, told)
-        stopped: str | msgspec.UnsetType = msgspec.UNSET
-        stopped_since = 0
-        if "acknowledged" not in reached and "acted" not in reached:
-            state, since = self._desk.presence.of(reader) if told is None else (told.presence, Millis(told.since))
-            where = "read, not acknowledged" if "read" in reached else "not read"
-            if sight is not msgspec.UNSET and sight.verdict in ("cut", "not_shown", "summarised"):
-                where = "read, not shown to the model"
-            stopped, stopped_since = f"{where}; the agent is {state}", int(since)
-            is_here = reader in self._desk.rooms.home.aggregate.state.agents
-            if room.state.rewinds.is_lost(header.position) and not is_here:
-                # What the relay knew of the reader is lost as well, and nobody is told the message any more.
-                stopped, stopped_since = "lost by the relay", 0
-        if gone and not reached.keys() - {"stored"}:
-            stopped, stopped_since = "not known any more: this went with the words", 0
+        presence = self._desk.presence.of(reader) if told is None else (told.presence, Millis(told.since))
+        stop = _stop(reached, sight, *presence, gone=gone)
+        is_here = reader in self._desk.rooms.home.aggregate.state.agents
+        if _is_on_its_way(reached) and room.state.rewinds.is_lost(header.position) and not is_here and not gone:
+            # What the relay knew of the reader is lost as well, and nobody is told the message any more.
+            stop = _Stop("lost by the relay")
         held: int | msgspec.UnsetType = msgspec.UNSET
         if not gone and "read" not in reached and reader in self._desk.rooms.home.aggregate.state.agents:
             # Of an agent of another home, that home alone knows how many turns began.
@@ -259,9 +304,24 @@ class Ladder:
             agent=reader,
             name=handle_of(room.state, reader),
             stages=[t.StageReached(stage=stage, at=at) for stage, at in reached.items()],
-            stopped=stopped,
-            stopped_since=stopped_since,
+            stopped=stop.where or msgspec.UNSET,
+            stopped_since=stop.since,
             held=held,
+            sight=sight,
+        )
+
+    def _ladder_told(self, room: Room, told: t.LadderAtRoom, *, gone: bool) -> t.ReaderLadder:
+        """The ladder of a reader of a message of which this home has no copy, as the room's home tells it."""
+        reader = AgentId(told.agent)
+        reached = {each.stage: Millis(each.at) for each in told.stages}
+        sight = self._sight(reader, [], told)
+        stop = _stop(reached, sight, told.presence, Millis(told.since), gone=gone)
+        return t.ReaderLadder(
+            agent=reader,
+            name=handle_of(room.state, reader),
+            stages=told.stages,
+            stopped=stop.where or msgspec.UNSET,
+            stopped_since=stop.since,
             sight=sight,
         )
 
@@ -292,16 +352,84 @@ def _absent(room: Room, agent: AgentId) -> t.ReaderLadder:
     return t.ReaderLadder(agent=agent, name=agent if entry is None else entry.handle, stages=[], stopped=stopped)
 
 
-def task_entry(room: Room, task: Task, now: Millis) -> t.TaskEntry:
-    """How a task stands."""
+class _Stop(NamedTuple):
+    """Where a message stands still on its way to a reader, and since when; both are empty where it does not."""
+
+    where: str = ""
+    since: int = 0
+
+
+def _is_on_its_way(reached: Mapping[Stage, Millis]) -> bool:
+    return "acknowledged" not in reached and "acted" not in reached
+
+
+def _stop(
+    reached: Mapping[Stage, Millis],
+    sight: t.SightSaid | msgspec.UnsetType,
+    presence: str,
+    since: Millis,
+    *,
+    gone: bool,
+) -> _Stop:
+    """Where a message stands still that reached these stages. `presence` is how the reader is, and since when."""
+    if gone and not reached.keys() - {"stored"}:
+        return _Stop("not known any more: this went with the words")
+    if not _is_on_its_way(reached):
+        return _Stop()
+    where = "read, not acknowledged" if "read" in reached else "not read"
+    if sight is not msgspec.UNSET and sight.verdict in ("cut", "not_shown", "summarised"):
+        where = "read, not shown to the model"
+    return _Stop(f"{where}; the agent is {presence}", int(since))
+
+
+class Standing(NamedTuple):
+    """How a task stands: `holder` has it until `lease_until`, or `ended_by` ended it. `open_until` is until when it may
+    be claimed, where its author set a time; 0 stands for no time."""
+
+    state: t.TaskStatus
+    holder: AgentId | None
+    lease_until: Millis
+    ended_by: AgentId | None
+    open_until: Millis
+
+
+def standing_of(room: Room, task: Task, now: Millis) -> Standing:
+    """How a task of a room stands."""
     holder = room.claims.holder(task, now)
     is_over = task.id in room.state.claims.over
-    return t.TaskEntry(
+    return Standing(
         state=task.state if holder is not None or is_over else "open",
+        holder=holder,
+        lease_until=Millis(0) if holder is None else room.claims.until(task),
+        ended_by=task.worker if is_over and not task.open_until else None,
+        open_until=task.open_until,
+    )
+
+
+def _standing_told(told: t.StandingAtRoom) -> Standing:
+    """How a task stands, as its room's home tells it."""
+    return Standing(
+        state=told.state,
+        holder=None if told.holder is None else AgentId(told.holder),
+        lease_until=Millis(told.lease_until),
+        ended_by=None if told.ended_by is None else AgentId(told.ended_by),
+        open_until=Millis(told.open_until),
+    )
+
+
+def task_entry(room: Room, task: Task, now: Millis) -> t.TaskEntry:
+    """How a task stands, for somebody who is told names."""
+    return _entry_of(room, standing_of(room, task, now))
+
+
+def _entry_of(room: Room, standing: Standing) -> t.TaskEntry:
+    holder, ended_by = standing.holder, standing.ended_by
+    return t.TaskEntry(
+        state=standing.state,
         holder=None if holder is None else handle_of(room.state, holder),
-        lease_until=None if holder is None else room.claims.until(task),
-        ended_by=handle_of(room.state, task.worker) if is_over and not task.open_until else msgspec.UNSET,
-        open_until=task.open_until or msgspec.UNSET,
+        lease_until=None if holder is None else standing.lease_until,
+        ended_by=msgspec.UNSET if ended_by is None else handle_of(room.state, ended_by),
+        open_until=standing.open_until or msgspec.UNSET,
     )
 
 

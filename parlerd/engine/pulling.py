@@ -14,13 +14,13 @@ import msgspec
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, MessageId, Position, Seq, View
+from parlerd.core.model import AgentId, MessageId, Millis, Position, Seq, View
 from parlerd.core.visibility import can_see
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.fanout import PAGE_BYTES, message_of
 from parlerd.engine.handling import handles
-from parlerd.engine.ladder import is_gone, readers_of, shown_to, stages_of
+from parlerd.engine.ladder import Standing, is_gone, readers_of, shown_to, stages_of, standing_of
 from parlerd.engine.reachable import came_under, require_member, require_speaker, room_within
 from parlerd.engine.sightings import newest, said_of
 from parlerd.operations import types as t
@@ -59,18 +59,21 @@ class Pulling:
 
     @handles("link.why")
     async def why(self, caller: Caller, params: t.WhyAtRoom) -> t.LaddersAtRoom:
-        agent = require_speaker(self._desk, caller, params.agent)
+        agent, principal = require_speaker(self._desk, caller, params.agent), caller.facts.authority.principal
         room = await (await room_within(self._desk, caller, params.room)).quiet()
-        require_member(room, agent, caller.facts.authority.principal)
+        require_member(room, agent, principal)
         found = await self._desk.library.trace(MessageId(params.id))
         if found is None or found.room != room.state.room:
             raise Refused("no_such_message")
         header = found.header
         assert isinstance(header.event, e.MessagePosted)
-        if not can_see(room.view(agent), position=header.position, visibility=header.event.visibility):
+        # Who only asks a queue for work is not shown what it asked for.
+        is_own = (header.by.actor, header.by.principal) == (agent, principal)
+        if not is_own and not can_see(room.view(agent), position=header.position, visibility=header.event.visibility):
             raise Refused("no_such_message")
         ladders = []
-        marks = [] if is_gone(room, header) else found.marks
+        gone = is_gone(room, header)
+        marks = [] if gone else found.marks
         readers = readers_of(room, header, {agent})
         if agent == header.by.actor:
             # Its author is also told of those who left since it was shown to them.
@@ -82,7 +85,12 @@ class Pulling:
             row = newest(found.sights, reader, self._desk.sightings)
             sight = msgspec.UNSET if row is None else said_of(row)
             ladders.append(t.LadderAtRoom(agent=reader, stages=stages, presence=presence, since=since, sight=sight))
-        return t.LaddersAtRoom(readers=ladders)
+        if not is_own:
+            return t.LaddersAtRoom(readers=ladders)
+        task = room.claims.get(header.event.id)
+        now = Millis(max(self._desk.now_at(room.state.home), room.last_at))
+        standing = None if task is None else _standing(standing_of(room, task, now))
+        return t.LaddersAtRoom(readers=ladders, own=t.OwnAtRoom(at=header.at, erased=gone, task=standing))
 
     @handles("link.posted")
     async def posted(self, caller: Caller, params: t.PostedAtRoom) -> t.Noted:
@@ -139,6 +147,16 @@ class Pulling:
                     attached.since = now
                 attached.presence, attached.stated = told.presence, stated
         desk.notifier.publish(map(topics.presence, changed))
+
+
+def _standing(standing: Standing) -> t.StandingAtRoom:
+    return t.StandingAtRoom(
+        state=standing.state,
+        holder=standing.holder,
+        lease_until=standing.lease_until,
+        ended_by=standing.ended_by,
+        open_until=standing.open_until,
+    )
 
 
 def _without_hidden(messages: list[StoredMessage], *, newest: bool) -> list[StoredMessage]:

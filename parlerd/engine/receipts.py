@@ -3,6 +3,9 @@
     receipt.get, receipt.list --> the room that is meant --> a room of this home   answered here
                                                         `--> another               `link.ask` --> answered there
 
+Of what an agent asked of a queue elsewhere, and of which this home has no copy, that queue's home is asked
+(`requested`).
+
 The receipt of a message is given to its readers and its author, and that of anything else to the agent that did it: to
 hand it on is theirs. The person is given what any of their agents is. An agent lists what it did itself. The home of
 the room signs a receipt, with the key by which it is known, each time that it is asked for, and always the same bytes.
@@ -23,6 +26,7 @@ import trio
 
 from parlerd.core import events as e
 from parlerd.core import receipts
+from parlerd.core.envelope import decode_envelope
 from parlerd.core.errors import Refused
 from parlerd.core.handoff import Offer
 from parlerd.core.identities import AgentRecord
@@ -40,7 +44,9 @@ from parlerd.engine.handling import handles
 from parlerd.engine.lookup import room_of
 from parlerd.engine.observers import observed_room, observers
 from parlerd.engine.reading import Reading, handle_of, number_of
+from parlerd.engine.requested import Ask, ask_queues
 from parlerd.identity.notes import check_note
+from parlerd.identity.proofs import bears
 from parlerd.operations import types as t
 from parlerd.store.port import Receipted
 
@@ -74,20 +80,58 @@ class Receipts:
             mine = [record for record in inside if _number(room, record.id, params.id) is not None]
             if not mine:
                 raise Refused("no_such_receipt")
-            id, asking = params.id, mine[0]
-            known = _Known(asking.id, asking.principal)
-        else:
-            handle, id, asking, known = await self._of_message(caller, me, params)
-        asked = t.GetReceipt(room=handle.room, id=id, proof=params.proof)
-        request = Request("receipt.get", asked, desk.by(caller, asking), caller)
-        here: Callable[[RoomHandle], Awaitable[t.Result]] = partial(self._here, request)
-        given = await handle.ask(Question(request.name, asked, request.by), here)
-        assert isinstance(given, t.ReceiptGiven)
+            asking = mine[0]
+            return await self._given(caller, params, handle, params.id, asking, _Known(asking.id, asking.principal))
+        found = await self._of_message(caller, me, params)
+        if found is not None:
+            return await self._given(caller, params, *found)
+        asked: Ask[t.ReceiptGiven] = partial(self._of_request, caller, params)
+        return await ask_queues(desk, caller, me, params.room, asked, unknown="no_such_receipt")
+
+    async def _given(
+        self,
+        caller: Caller,
+        params: t.GetReceipt,
+        handle: RoomHandle,
+        id: str,
+        asking: AgentRecord,
+        known: _Known,
+    ) -> t.ReceiptGiven:
+        """The receipt that a room's home gives one agent, checked against what is known here."""
+        given = await self._asked(caller, params, handle, id, asking)
         if handle.home_name != LOCAL:
             _require_its(given, handle, id, known)
             opening = await _with_key(handle, given.opening, known)
             given = msgspec.structs.replace(given, opening=opening)
         return msgspec.structs.replace(given, room=handle.room, fact=id)
+
+    async def _of_request(
+        self, caller: Caller, params: t.GetReceipt, handle: RoomHandle, asking: AgentRecord
+    ) -> t.ReceiptGiven:
+        """The receipt of what this agent asked of a queue elsewhere. What is known here of it is the agent's own
+        signature, which has to be there: the words alone would be the home's."""
+        given = await self._asked(caller, params, handle, params.id, asking)
+        known = _Known(asking.id, asking.principal)
+        words = None if given.opening is None else given.opening.body
+        if words is not None:
+            signature = given.opening.signature if given.opening is not None else None
+            if not _is_own(words, signature or b"", handle, params.id, asking):
+                raise Refused("relay_failed", home=handle.home_name)
+            known = known._replace(envelope=hashlib.sha256(words).digest())
+        _require_its(given, handle, params.id, known)
+        opening = await _with_key(handle, given.opening, known)
+        return msgspec.structs.replace(given, room=handle.room, fact=params.id, opening=opening)
+
+    async def _asked(
+        self, caller: Caller, params: t.GetReceipt, handle: RoomHandle, id: str, asking: AgentRecord
+    ) -> t.ReceiptGiven:
+        """What a room's home answers to one agent."""
+        asked = t.GetReceipt(room=handle.room, id=id, proof=params.proof)
+        request = Request("receipt.get", asked, self._desk.by(caller, asking), caller)
+        here: Callable[[RoomHandle], Awaitable[t.Result]] = partial(self._here, request)
+        given = await handle.ask(Question(request.name, asked, request.by), here)
+        assert isinstance(given, t.ReceiptGiven)
+        return given
 
     @handles("receipt.keys")
     async def keys(self, caller: Caller, params: t.ListReceiptKeys) -> t.ReceiptKeys:
@@ -101,9 +145,9 @@ class Receipts:
 
     async def _of_message(
         self, caller: Caller, me: AgentRecord, params: t.GetReceipt
-    ) -> tuple[RoomHandle, str, AgentRecord, _Known]:
+    ) -> tuple[RoomHandle, str, AgentRecord, _Known] | None:
         """The room of a message, its id, the agent of this caller that asks, which is the first that may see it, and
-        what is known of the message here."""
+        what is known of the message here; None where no such message is here."""
         desk, id = self._desk, MessageId(params.id)
         if number_of(params.id) is not None:
             _, room = await room_of(desk, me, params.room)
@@ -113,7 +157,7 @@ class Receipts:
                 raise Refused("no_such_receipt") if error.code == "no_such_message" else error from None
         found = await desk.library.trace(id)
         if found is None:
-            raise Refused("no_such_receipt")
+            return None
         handle = await desk.rooms.get(found.room)
         room = await handle.quiet()
         for record in observers(desk, caller, me):
@@ -287,6 +331,17 @@ def _require_its(given: t.ReceiptGiven, handle: RoomHandle, id: str, known: _Kno
     )
     if verdict != "valid" or (said.room, said.fact) != (state.room, id) or not is_opened or not is_same:
         raise Refused("relay_failed", home=handle.home_name)
+
+
+def _is_own(words: bytes, signature: bytes, handle: RoomHandle, id: str, author: AgentRecord) -> bool:
+    """Whether this agent signed these words as the message of this id in this room."""
+    try:
+        envelope = decode_envelope(words)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    state = handle.aggregate.state
+    is_that = (envelope.id, envelope.room) == (id, state.room)
+    return is_that and bears(author.id, state.home, words, signature) is not None
 
 
 def _offer_of(room: Room, header: e.Header) -> Offer | None:

@@ -9,7 +9,7 @@ time.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -111,8 +111,8 @@ class LocalRoom(RoomActor[Room]):
     def presence(self, agent: AgentId) -> Present | None:
         return None
 
-    async def ladders(self, agent: AgentId, message: MessageId) -> Mapping[AgentId, t.LadderAtRoom]:
-        return {}
+    async def ladders(self, agent: AgentId, message: MessageId) -> t.LaddersAtRoom:
+        return t.LaddersAtRoom(readers=[])
 
     def tell_sights(self, words: Sequence[t.SightAtRoom]) -> None:
         return None

@@ -7,10 +7,8 @@ its home's word about codes, hosts and keys counts; of a sealed one, what this h
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
-
-import msgspec
 
 from parlerd.core import commands as c
 from parlerd.core.approvals import Request
@@ -28,11 +26,11 @@ from parlerd.operations import types as t
 from parlerd.uplink.arriving.messages import sealed_of
 from parlerd.uplink.asking import going_on, granting
 from parlerd.uplink.asking.earlier import EarlierPages
+from parlerd.uplink.asking.ladder import ladders_of
 from parlerd.uplink.asking.line import RoomLine
 from parlerd.uplink.asking.questions import Questions
 from parlerd.uplink.asking.room_home import RoomHome
 from parlerd.uplink.composing import Composer
-from parlerd.uplink.mirrors import present_of
 from parlerd.uplink.remote_shelf import RemoteShelf
 from parlerd.uplink.rosters import Rosters
 
@@ -106,18 +104,8 @@ class RemoteRoom(MirrorRoom):
         mirrors = self._home.link.mirrors
         return None if mirrors.is_ours(agent) else mirrors.presence(self.room, agent)
 
-    async def ladders(self, agent: AgentId, message: MessageId) -> Mapping[AgentId, t.LadderAtRoom]:
-        try:
-            params = t.WhyAtRoom(room=self.room, agent=agent, id=message)
-            answer = await self._home.link.call("link.why", params, by=agent)
-        except Refused:
-            # Where nobody can be asked, what is known here is said.
-            return {}
-        assert isinstance(answer, t.LaddersAtRoom)
-        return {
-            AgentId(each.agent): msgspec.structs.replace(each, presence=present_of(each.presence, each.since).presence)
-            for each in answer.readers
-        }
+    async def ladders(self, agent: AgentId, message: MessageId) -> t.LaddersAtRoom:
+        return await ladders_of(self._home, agent, message)
 
     def tell_sights(self, words: Sequence[t.SightAtRoom]) -> None:
         self._home.link.tell_sights(words)

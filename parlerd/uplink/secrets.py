@@ -337,10 +337,16 @@ class Secrets:
         row = self.epoch(room.room, state.record)
         if not state.roster[author].requester:
             return None if row is None else _epoch(row)
-        asking = self._asking.get(room.room, {}).get((state.record, author))
+        asking = self._asking_epoch(room.room, state.record, author)
         if asking is not None:
-            return _epoch(asking)._replace(secret=asking.secret[: sealing.KEY])
+            return asking
         return None if row is None else asking_epoch(_epoch(row), room.room, author)
+
+    def _asking_epoch(self, room: RoomId, record: bytes, author: AgentId) -> sealing.Epoch | None:
+        """An epoch of a queue as this agent of this home, which only asks for work, seals with it; None for all
+        others."""
+        asking = self._asking.get(room, {}).get((record, author))
+        return None if asking is None else _epoch(asking)._replace(secret=asking.secret[: sealing.KEY])
 
     def words(
         self, home: HomeId, envelope: Envelope, body: bytes, author: AgentId, *, asks: bool = False
@@ -360,8 +366,11 @@ class Secrets:
         part = sealed_part(envelope)
         if envelope.visibility is None:
             row, recap = self.epoch(envelope.room, part.record), self._recaps.get(envelope.room)
+            # What an agent of this home asked for itself is opened with what that agent has, and needs no secret.
+            epoch = self._asking_epoch(envelope.room, part.record, author)
             if row is not None:
                 epoch = asking_epoch(_epoch(row), envelope.room, author) if asks else _epoch(row)
+            if epoch is not None:
                 with suppress(Refused):
                     return sealing.key_of(envelope, author=author, epoch=epoch)
                 return None

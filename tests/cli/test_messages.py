@@ -112,16 +112,30 @@ def test_why_says_until_when_a_task_can_be_claimed(shell: Shell, entry: dict[str
     assert said in shell.run("why", "5").stdout
 
 
-def test_a_task_says_that_its_queue_is_new_and_where_its_answer_comes(shell: Shell) -> None:
+def test_a_task_says_that_its_queue_is_new_how_far_it_got_and_where_its_answer_comes(shell: Shell) -> None:
     first = msgspec.structs.replace(sent(), name="review", opened_queue=True)
     later = msgspec.structs.replace(sent(), name="review", seq=None)
     shell.daemon.answers("message.send", first, later)
     ran = shell.run("send", "--service", "review", "PR #42")
     assert "That queue is new, and nobody else works for it yet." in ran.stdout
     assert "parler recv" not in ran.stderr
+    assert "parler why" not in ran.stderr
     ran = shell.run("send", "--service", "review", "PR #43")
     assert "new" not in ran.stdout
+    assert f"parler why {later.id}" in ran.stderr.splitlines()
     assert f"parler recv --room {later.room} --wait 60" in ran.stderr.splitlines()
+
+
+def test_why_says_that_the_home_of_a_room_is_away_and_that_nobody_works_for_a_queue(shell: Shell) -> None:
+    acted = t.ReaderLadder(agent="U", name="bob", stages=[t.StageReached(stage="acted", at=1)])
+    away = t.WhyResult(id="m_5", room=ROOM, readers=[acted], away=True)
+    task = t.TaskEntry(state="open", holder=None, lease_until=None)
+    shell.daemon.answers("message.why", away, away, t.WhyResult(id="m_5", room=ROOM, readers=[], task=task))
+    ran = shell.run("why", "m_5")
+    assert "The home of this room does not answer: only what is known here is said." in ran.stderr
+    assert "bob: acted" in ran.stdout
+    assert shell.run("why", "m_5", "--json").document["away"] is True
+    assert "No worker is there now." in shell.run("why", "m_5").stdout
 
 
 def test_an_empty_page_says_what_waits_for_the_agent_in_other_rooms(shell: Shell) -> None:

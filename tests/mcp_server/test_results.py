@@ -482,6 +482,18 @@ def test_words_that_went_are_marked_outside_the_fence_and_told_of_by_why() -> No
     assert said not in shown(found)
 
 
+def test_why_says_that_the_home_of_a_room_is_away_and_that_nobody_works_for_a_queue() -> None:
+    acted = t.ReaderLadder(agent="U1", name="bob", stages=[t.StageReached(stage="acted", at=1_790_000_000_000)])
+    found = t.WhyResult(id="m_1", room=ROOM, readers=[acted])
+    said = "The home of this room does not answer: only what is known here is said."
+    lines = shown(msgspec.structs.replace(found, away=True)).splitlines()
+    assert lines[:2] == [said, "Where it got to:"]
+    assert lines[2].startswith("bob: acted")
+    assert said not in shown(found)
+    task = t.TaskEntry(state="open", holder=None, lease_until=None)
+    assert shown(t.WhyResult(id="m_1", room=ROOM, readers=[], task=task)).splitlines()[-1] == "No worker is there now."
+
+
 # -- the other results -------------------------------------------------------------------------------------------------
 
 

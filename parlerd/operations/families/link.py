@@ -494,8 +494,32 @@ class LadderAtRoom(Result, frozen=True, kw_only=True):
     sight: SightSaid | msgspec.UnsetType = msgspec.UNSET
 
 
+class StandingAtRoom(Result, frozen=True, kw_only=True):
+    """How a task stands: `holder` has it until `lease_until`, or `ended_by` ended it. `open_until` is until when it may
+    be claimed, where its author set a time."""
+
+    state: TaskStatus
+    holder: _Id | None = None
+    lease_until: _Count = 0
+    ended_by: _Id | None = None
+    open_until: _Count = 0
+
+
+class OwnAtRoom(Result, frozen=True, kw_only=True):
+    """What the author of a message is told of it, whose own machine may have no copy: whoever only asks a queue for
+    work is not shown what it asked for. `at` is when the message was stored; `erased` says that its words went because
+    there were too many."""
+
+    at: _Count
+    erased: bool = False
+    task: StandingAtRoom | None = None
+
+
 class LaddersAtRoom(Result, frozen=True, kw_only=True):
+    """`own` is there where the message is the asker's own."""
+
     readers: list[LadderAtRoom]
+    own: OwnAtRoom | None = None
 
 
 # -- coming in ---------------------------------------------------------------------------------------------

@@ -241,7 +241,7 @@ class WhyResult(Result, frozen=True, kw_only=True):
     """A message that is `queued` has reached nobody, so there are no readers. `handoff` is what became of an offer of
     the turn, where the message makes one, and `task` how the task stands that the message is. `gated` tells its author
     what the message waits for before others are shown it. `erased` says that its words went by retention or with its
-    timer."""
+    timer. With `away` the room lives elsewhere, its home did not answer, and only what is known here is said."""
 
     id: str
     room: str
@@ -251,6 +251,7 @@ class WhyResult(Result, frozen=True, kw_only=True):
     task: TaskEntry | msgspec.UnsetType = msgspec.UNSET
     gated: GatedEntry | msgspec.UnsetType = msgspec.UNSET
     erased: bool | msgspec.UnsetType = msgspec.UNSET
+    away: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class ListDisclosures(Params, frozen=True, kw_only=True):
@@ -490,6 +491,7 @@ FAMILY: Final = Family(
                 "join_denied",
                 "ambiguous_name",
                 "no_such_message",
+                *AWAY,
             ),
             example={"id": "m_0123456789abcdefghij"},
             answers=(

@@ -10,6 +10,7 @@
       tasks      who does which task
       gating     a message that waits until somebody is shown it
     earlier    pages of the past that the mirror leaves out
+    ladder     how far a message got
     questions  what the home answers by itself
     going_on   the room goes on after its home lost a part of it
 
