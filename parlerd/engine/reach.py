@@ -15,11 +15,12 @@ not answered.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import copy
 from typing import Any, Final, TypeVar, cast
 
 from parlerd.core.errors import Refused
+from parlerd.core.events import Header
 from parlerd.core.home import HomeRoom
 from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Position, RoomId
 from parlerd.core.room import Room
@@ -43,11 +44,11 @@ OF_ONE_ROOM: Final = frozenset({
     "written",
 })  # fmt: skip
 """Questions to a store whose first argument is the room that they are about."""
-FILTERED: Final = frozenset({"find_message", "memberships", "owned", "room_of_key", "rooms"})
+FILTERED: Final = frozenset({"find_message", "memberships", "openings", "owned", "room_of_key", "rooms"})
 """Questions whose answer names rooms."""
 NOT_ASKED: Final = frozenset({
     "check", "close", "deadlines", "epoch_secrets", "file_seals", "first_unlined", "grown", "heads", "is_brought",
-    "is_memory_indexed", "key_exchanges", "key_tries", "leases", "made_records", "openings", "outbox", "rebuild_index",
+    "is_memory_indexed", "key_exchanges", "key_tries", "leases", "made_records", "outbox", "rebuild_index",
     "sealing_keys", "sights_of_nobody", "transact", "unanswered_exchanges", "uncleared",
 })  # fmt: skip
 """Questions about the home as a whole, and about its secrets: no caller of certain rooms has one."""
@@ -133,6 +134,9 @@ class StoreWithin:
     def find_message(self, message: MessageId) -> tuple[RoomId, Position] | None:
         found = self._store.find_message(message)
         return found if found is not None and found[0] in self._within else None
+
+    def openings(self, rooms: Iterable[RoomId]) -> dict[RoomId, Header]:
+        return self._store.openings(room for room in rooms if room in self._within)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name not in OF_ONE_ROOM:

@@ -476,6 +476,7 @@ def test_a_store_within_some_rooms_knows_no_others_and_answers_nothing_about_the
             assert [each.room for each in within.memberships(bob)] == [here]
             assert within.owned(home.served.world.keys.principal) == [here]
             assert within.find_message(MessageId(home.secret.id)) is None
+            assert within.openings([here, there]) == store.openings([here])
             for opened, expected in ((home.here, here), (home.there, None)):
                 key = home.served.world.keys.key_id(str(opened.session_key))
                 assert within.room_of_key(key) == expected

@@ -13,6 +13,7 @@ import trio
 
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, MessageId, RoomId
+from parlerd.engine.authority import Authority
 from parlerd.engine.callers import Caller
 from parlerd.engine.engine import Engine
 from parlerd.engine.face import EngineFace, Pending
@@ -176,6 +177,31 @@ def test_nobody_learns_of_what_another_asked_for(tmp_path: Path, clear: bool) ->
                 await handle.ladders(await queue.id_of(dora), MessageId(sent.id))
             theirs = await (await queue.ben_served.person()).ask("message.why", t.Why(id=sent.id), t.WhyResult)
             assert theirs.id == sent.id
+
+    run(main)
+
+
+def test_a_token_asks_after_what_its_agent_asked_for_in_its_own_rooms_alone(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as queue:
+            [bob] = await asking(queue, "bob")
+            sent, own = await bob.send(ASKED, service="review"), await bob.open("mine", home="local")
+            served = queue.ben_served
+
+            async def token(room: str) -> Party:
+                agent = await queue.id_of(bob)
+                rights = Authority(
+                    served.world.keys.principal, frozenset({"agent"}), agent=agent, rooms=frozenset({RoomId(room)})
+                )
+                return await served.connect("http", authority=rights)
+
+            here, other = await token(queue.served.room), await token(own.room)
+            assert await why(here, sent.id) == await why(here, sent.id, queue.served.room) == await why(bob, sent.id)
+            assert await receipt(here, sent.id) == await receipt(bob, sent.id)
+            for who, id in ((other, sent.id), (here, "m_none"), (other, "m_none")):
+                for room in (None, queue.served.room, own.room):
+                    assert (await who.refused("message.why", t.Why(id=id, room=room))).code == "no_such_message"
+                    assert (await who.refused("receipt.get", t.GetReceipt(id=id, room=room))).code == "no_such_receipt"
 
     run(main)
 
