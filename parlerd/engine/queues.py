@@ -3,8 +3,9 @@
 A queue is a room of the kind `service`, whose messages are tasks. The first agent that serves a name, or sends to it,
 opens the queue, and from then on every agent of the same person comes in without an invitation: as a worker, or as a
 requester, who sees what names it and nothing else. It comes in as everybody does, by a key: the queue's own key lets
-agents in unasked, is spelled from this home's secret, and is shown to nobody. A queue is the person's and not one
-agent's, so its name is none among its owner's names of rooms, and is never changed to a free one.
+agents in unasked, is spelled from this home's secret, and is shown to nobody. Where the queue changed hands, the home
+of the person who owns it now makes such a key of its own, once one of that person's agents needs it. A queue is the
+person's and not one agent's, so its name is none among its owner's names of rooms, and is never changed to a free one.
 
 On a relay a new queue is sealed, unless the person says otherwise.
 
@@ -24,7 +25,7 @@ from parlerd.core import commands as c
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import REQUESTER, is_requester
-from parlerd.core.model import HomeId, Label, Millis, RoomId, label
+from parlerd.core.model import HomeId, KeyId, Label, Millis, RoomId, label
 from parlerd.core.statements import KeyTerms, encode
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
@@ -151,16 +152,7 @@ class Queues:
         ref = desk.random.new("k")
         if home != desk.keys.id:
             await desk.homes.meet(home)
-        terms = KeyTerms(
-            home=home,
-            room=room,
-            ref=ref,
-            gated=False,
-            expires_at=Millis(desk.now_at(home) + KEY_MS),
-            max_uses=KEY_USES,
-            preapproved=(),
-            nonce=b"",
-        )
+        terms = self._terms(home, room, ref)
         body = encode(opening)
         command = c.OpenRoom(
             operation="queue.serve",
@@ -170,7 +162,7 @@ class Queues:
             room=room,
             opening=opening,
             title=title,
-            mint=desk.keys.key_id(spelled(desk, room, ref, gated=False, is_sealed=is_sealed).key),
+            mint=self._key_id(room, is_sealed=is_sealed),
             terms=terms,
         )
         handle = await desk.rooms.create(room, home)
@@ -219,7 +211,7 @@ class Queues:
             raise Refused("no_such_room")
         knock = c.Knock(
             operation="queue.serve",
-            key_id=desk.keys.key_id(spelled(desk, handle.room, "", gated=False, is_sealed=state.is_sealed).key),
+            key_id=await self._key_of(caller, me, handle),
             name=me.name,
             host="" if state.is_sealed else caller.facts.host,
             wall=desk.now_at(state.home),
@@ -234,6 +226,41 @@ class Queues:
                 tool_hint=WITHHELD,
                 door=handle.room,
             )
+
+    def _key_id(self, room: RoomId, *, is_sealed: bool) -> KeyId:
+        """The id of the queue's own key, as this home spells it."""
+        return self._desk.keys.key_id(spelled(self._desk, room, "", gated=False, is_sealed=is_sealed).key)
+
+    def _terms(self, home: HomeId, room: RoomId, ref: str) -> KeyTerms:
+        """What a queue's own key is good for."""
+        return KeyTerms(
+            home=home,
+            room=room,
+            ref=ref,
+            gated=False,
+            expires_at=Millis(self._desk.now_at(home) + KEY_MS),
+            max_uses=KEY_USES,
+            preapproved=(),
+            nonce=b"",
+        )
+
+    async def _key_of(self, caller: Caller, me: AgentRecord, handle: RoomHandle) -> KeyId:
+        """The own key of a queue that this agent's person owns. It is made where the queue was another person's
+        before, whose home alone spells the first one."""
+        state = handle.aggregate.state
+        key_id = self._key_id(handle.room, is_sealed=state.is_sealed)
+        if key_id in state.keys:
+            return key_id
+        # Nothing of its name is drawn: who needs the key at the same time, or after an answer was lost, makes the same.
+        ref = f"k_{hashlib.sha256(key_id.encode()).hexdigest()[:20]}"
+        command = c.MintKey(
+            operation="queue.serve",
+            mint=key_id,
+            terms=self._terms(state.home, handle.room, ref),
+            principal=me.principal,
+        )
+        await handle.submit(command, self._desk.by(caller, me))
+        return key_id
 
 
 def _wanted(service: str) -> _Wanted:

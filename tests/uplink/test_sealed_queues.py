@@ -27,6 +27,7 @@ from parlerd.engine import epochs as engine_epochs
 from parlerd.engine.audit import Audited, is_signed
 from parlerd.engine.authors import Arrived
 from parlerd.engine.callers import Caller
+from parlerd.engine.engine import Engine
 from parlerd.engine.key_text import spelled_of
 from parlerd.identity.epochs import asking_secret
 from parlerd.identity.sealing import Epoch, key_pair
@@ -35,7 +36,7 @@ from parlerd.store.port import EraseBodies
 from parlerd.uplink.exchanging import TRIES_EACH, Exchanges
 from parlerd.uplink.lanes import mirror_of
 from parlerd.uplink.secrets import Secrets
-from tests.support.engine import Party, Served, run, settle, texts
+from tests.support.engine import Party, Served, gather, run, settle, texts
 from tests.support.relayed import Home, Relay, Wires, homes_of
 from tests.support.room_state import put
 from tests.support.sealing import open_sealed
@@ -50,6 +51,8 @@ class Queue:
         self.wires, self.relay, self.ann, self.ben, self.cat = wires, relay, ann, ben, cat
         self.clear = False
         """Whether the relay can read it."""
+        self.relay_engine: Engine | None = None
+        """What runs at the relay."""
         self.ann_served: Served
         self.ben_served: Served
         self.cat_served: Served
@@ -95,7 +98,7 @@ async def serving(folder: Path, *, clear: bool = False) -> AsyncIterator[Queue]:
     queue = Queue(wires, relay, home("ann"), home("ben"), home("cat"))
     queue.clear = clear
     async with (
-        relay.serving(),
+        relay.serving() as queue.relay_engine,
         queue.ann.serving() as ann,
         queue.ben.serving() as ben,
         queue.cat.serving() as cat,
@@ -537,6 +540,76 @@ def test_a_queue_goes_on_as_another_one_where_its_owner_is_gone(tmp_path: Path) 
             held = await work(bob, "done", opened.room)
             assert held.message is not None
             assert held.message.text == "one"
+
+    run(main)
+
+
+@pytest.mark.parametrize("clear", [False, True], ids=["sealed", "clear"])
+@pytest.mark.parametrize("times", [1, 2], ids=["handed over", "and back"])
+def test_agents_of_whoever_owns_a_queue_now_come_in_unasked(tmp_path: Path, times: int, clear: bool) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, clear=clear) as queue:
+            assert queue.relay_engine is not None
+            engine, room = queue.relay_engine, queue.served.room
+            bob = await queue.ben_served.agent("bob")
+            await queue.bring_in(bob, "bob")
+            owners = [(queue.ann_served, "alice"), (queue.ben_served, "bob")]
+            for n in range(times):
+                person = await owners[n % 2][0].person()
+                transfer = t.TransferRoom(room=room, agent=owners[(n + 1) % 2][1])
+                await person.ask("room.transfer", transfer, t.OwnedRoom)
+                await trio.sleep(60)
+            (owns, _), (other, _) = owners[times % 2], owners[(times + 1) % 2]
+            asks, works, late = [await owns.agent(name) for name in ("asks", "works", "late")]
+            stranger = await other.agent("stranger")
+            first, second = await gather(
+                partial(asks.send, "review the marlin", service="review"),
+                partial(works.ask, "queue.serve", t.Serve(service="review"), t.Served),
+            )
+            assert isinstance(first, t.Sent)
+            assert isinstance(second, t.Served)
+            assert (first.room, second.room, second.status) == (room, room, "serving")
+            await work(works, "a swordfish", room)
+            await settle()
+            assert await asks.read(room=room) == ["a swordfish"]
+            assert (await late.ask("queue.serve", t.Serve(service="review"), t.Served)).room == room
+            # The queue has one key of its own for each home that needed one.
+            stored = await (await engine.rooms.get(queue.room)).quiet()
+            own = [key for key in stored.state.keys.values() if not key.gated]
+            assert len(own) == (2 if times == 1 else 1)
+            # The person who owned it before brings in nobody any more: that name opens another queue there.
+            assert (await stranger.send("x", service="review")).room != room
+            for home in (queue.ann, queue.ben):
+                assert (await queue.room_of(home)).state.contradicted == ""
+
+    run(main)
+
+
+def test_agents_of_whoever_went_on_with_a_queue_come_in_unasked(tmp_path: Path) -> None:
+    async def main() -> None:
+        wires, relay, home = homes_of(tmp_path)
+        queue = Queue(wires, relay, home("ann"), home("ben"), home("cat"))
+        async with relay.serving(), queue.ben.serving() as ben, queue.cat.serving() as cat:
+            async with queue.ann.serving() as ann:
+                await queue.begin(ann, ben, cat)
+                room = queue.served.room
+                bob = await ben.agent("bob")
+                await queue.bring_in(bob, "bob")
+                names = t.NameSuccessor(room=room, person="bob")
+                await (await ann.person()).ask("room.successor", names, t.SuccessorNamed)
+                await trio.sleep(60)
+            relay.clock.move(seconds=31 * 86_400)
+            person = await ben.person()
+            taken = await person.ask("room.continue", t.ContinueRoom(room=room, without_owner=True), t.ContinuedRoom)
+            assert taken.status == "taken_over"
+            await trio.sleep(60)
+            late = await ben.agent("late")
+            sent = await late.send("review the marlin", service="review")
+            assert sent.room == room
+            held = await work(bob, "a swordfish", room)
+            assert held.id == sent.id
+            await settle()
+            assert await late.read(room=room) == ["a swordfish"]
 
     run(main)
 

@@ -318,6 +318,7 @@ FAMILY: Final = Family(
                 "too_many_pending",
                 "person_only",
                 "unknown_key",
+                "too_many_keys",
                 "too_many_rooms",
                 *SENDS_AWAY,
                 "agent_disabled",

@@ -168,6 +168,7 @@ FAMILY: Final = Family(
                 "room_closed",
                 "throttled",
                 "unknown_key",
+                "too_many_keys",
                 "too_many_rooms",
                 *SENDS_AWAY,
                 *IDEMPOTENT,
