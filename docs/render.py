@@ -57,7 +57,8 @@ OTHER_DOCUMENTS: Final[dict[str, str]] = {
     "`--list` `connected`, `not_connected` or `not_detected`. A row may also have `reason`, `hint`, `snippet` (to "
     "paste by hand), `backup` and `notes`, with `--dry-run` `diff`, with `--verify` `seen` and `seen_at` or `why`. "
     "`hooks` has the same rows for `--wake`, `allowed` for `--allow`; a connected host also has `consent`: `allowed`, "
-    '`asks`, `runs` or `by_hand`. With `--print` `{"hosts":[{"host","path","format","snippet"}]}`. `home` is where new '
+    "`asks`, `runs` or `by_hand`. With `--list`, `sight` is true of a host whose records are watched. With `--print` "
+    '`{"hosts":[{"host","path","format","snippet"}]}`. `home` is where new '
     'sessions open; with `--team` `relay` has `{"name","status","url","fingerprint","join_line","join_secret_file"}`, '
     'with `--relay` the first four of these; with `--remove` `service` has `{"kind","status"}` where a relay had one',
     "relay": "none: it becomes the relay",

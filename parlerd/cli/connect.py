@@ -192,14 +192,18 @@ def _refuse_what_does_not_fit(args: Namespace) -> None:
 
 
 def _list(ctx: Context, place: Place, hosts: list[Host]) -> int:
+    from configs.sight import watched
     from configs.survey import survey
 
     found = survey(place, hosts)
     consents = _consents(place, found)
+    to_see = watched(place.home)
     if ctx.out.json:
-        ctx.out.document(view.document(found, consents=consents))
+        ctx.out.document(view.document(found, consents=consents, watched=to_see))
     else:
-        view.listing(ctx, found, [each.sentence for each in consents.values()])
+        view.listing(
+            ctx, found, [each.sentence for each in consents.values()], [each for each in hosts if each.id in to_see]
+        )
     return DONE
 
 
@@ -358,14 +362,26 @@ def _agree_to_watch(ctx: Context, hosts: list[Host], args: Namespace) -> list[Ho
 
 def _choose_to_watch(ctx: Context, hosts: list[Host], to_watch: list[Host], args: Namespace) -> None:
     """Keep the choice; the daemon goes by it at once."""
-    from configs.sight import allow, forget
+    from configs.sight import allow
 
     if args.sight is False:
-        forget(ctx.home, {host.id for host in hosts})
+        if not _watch_no_more(ctx, hosts):
+            ctx.out.note(f"Parler did not watch the records of {', '.join(host.name for host in hosts)}.")
     elif to_watch:
         allow(ctx.home, {host.id for host in to_watch})
-        names, ids = ", ".join(host.name for host in to_watch), " ".join(host.id for host in to_watch)
-        ctx.out.note(f"From now on Parler watches the records of {names}. To end that: parler connect {ids} --no-sight")
+        ctx.out.note(f"From now on {view.watches(to_watch)}")
+
+
+def _watch_no_more(ctx: Context, hosts: list[Host]) -> bool:
+    """End the watching of these hosts' records, and say of which it ended. Gives whether any was watched."""
+    from configs.sight import forget, watched
+
+    now = watched(ctx.home)
+    ended = [host for host in hosts if host.id in now]
+    forget(ctx.home, {host.id for host in hosts})
+    if ended:
+        ctx.out.note(f"Parler watches the records of {', '.join(host.name for host in ended)} no more.")
+    return bool(ended)
 
 
 def _token(ctx: Context, hosts: list[Host], args: Namespace) -> str:
@@ -467,12 +483,11 @@ def _remove(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> i
     from configs.hooks import unwake
     from configs.keep import forget
     from configs.remove import remove
-    from configs.sight import forget as watch_no_more
 
     if not args.dry_run:
         # This comes first, or the daemon puts back the entries that are being taken out.
         forget(place.home, {host.id for host in hosts})
-        watch_no_more(place.home, {host.id for host in hosts})
+        _watch_no_more(ctx, hosts)
         _forget_token(ctx, hosts)
     # The values that were added last are taken out first, so that each step can give back the bytes from before it.
     allowed = list(disallow(place, hosts, dry_run=args.dry_run))

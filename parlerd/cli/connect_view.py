@@ -19,7 +19,7 @@ from parlerd.core.scrub import scrub
 from parlerd.paths import relay_home
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from configs.detect import Place
     from configs.outcome import Outcome
@@ -108,6 +108,7 @@ def document(
     dry_run: bool = False,
     seen: Mapping[str, Seen] | None = None,
     consents: Mapping[str, Consented] | None = None,
+    watched: Collection[str] = (),
     sessions: Sessions | None = None,
     service: str | None = None,
 ) -> dict[str, Any]:
@@ -117,6 +118,8 @@ def document(
         about = _object(outcome)
         if consents and outcome.host.id in consents:
             about["consent"] = consents[outcome.host.id].standing
+        if outcome.host.id in watched:
+            about["sight"] = True
         if seen is not None:
             dialled = seen.get(outcome.host.id)
             about["seen"] = dialled is not None and dialled.seen
@@ -279,10 +282,19 @@ def removed(ctx: Context, found: Sequence[Outcome], extras: Extras, *, named: bo
         ctx.out.say("Windows that are open keep Parler until they are closed.")
 
 
-def listing(ctx: Context, found: Sequence[Outcome], consents: Sequence[str] = ()) -> None:
-    """What is here, what is connected, and what connected hosts may use."""
+def watches(hosts: Sequence[Host]) -> str:
+    """Whose records are watched, and the command that ends it."""
+    names, ids = ", ".join(host.name for host in hosts), " ".join(host.id for host in hosts)
+    return f"Parler watches the records of {names}. To end that: parler connect {ids} --no-sight"
+
+
+def listing(ctx: Context, found: Sequence[Outcome], consents: Sequence[str] = (), watched: Sequence[Host] = ()) -> None:
+    """What is here, what is connected, what connected hosts may use, and whose records are watched."""
     out = ctx.out
-    if not _results(ctx, found):
+    any_here = _results(ctx, found)
+    if watched:
+        out.say(watches(watched))
+    if not any_here:
         return
     for sentence in consents:
         out.say(sentence)

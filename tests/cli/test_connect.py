@@ -679,8 +679,22 @@ def test_records_are_watched_no_more_once_the_person_says_so(
     assert watched(Home(shell.home / ".parler")) == {"codex", "claude-code"}, (
         "without a word about records nothing changes"
     )
-    assert shell.run(*ends).code == 0
+    ran = shell.run(*ends)
+    assert ran.code == 0
+    assert "Parler watches the records of Codex no more." in ran.stderr
     assert watched(Home(shell.home / ".parler")) == {"claude-code"}
+    ran = shell.run("connect", "codex", "--no-sight")
+    assert (ran.code, "Parler did not watch the records of Codex." in ran.stderr) == (0, True)
+
+
+@pytest.mark.usefixtures("_nobody_above")
+def test_the_list_says_whose_records_are_watched_and_what_ends_it(shell: Shell) -> None:
+    said = "Parler watches the records of Codex. To end that: parler connect codex --no-sight"
+    assert said not in shell.run("connect", "--list").stdout
+    shell.run("connect", "codex", "--sight", "--yes")
+    assert said in shell.run("connect", "--list").stdout
+    rows = shell.run("connect", "--list", "--json").document["hosts"]
+    assert {row["host"] for row in rows if row.get("sight")} == {"codex"}
 
 
 @pytest.mark.usefixtures("_nobody_above")
