@@ -289,8 +289,9 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     _E(
         "no_active_session",
         "There is no active session.",
-        "Open one, join one with a key, or name a room with --room.",
-        tool_hint="Open one with parler_open_session, join one with parler_join_session and its key, or pass room.",
+        "Open a session, join one with a key, or name a room with --room.",
+        tool_hint="Open a session with parler_open_session, join one with parler_join_session and its key, or pass "
+        "room.",
         scope="room",
         status=404,
     ),

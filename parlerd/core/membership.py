@@ -347,6 +347,11 @@ def given_role(text: str) -> str:
     return role_name(text) if text else ""
 
 
+def is_present(members: Mapping[AgentId, Member], agent: AgentId) -> bool:
+    """Whether the agent is in the room now."""
+    return (member := members.get(agent)) is not None and member.present
+
+
 def present(members: Mapping[AgentId, Member], agent: AgentId) -> Member:
     """The member. Raises `Refused(no_such_room)` for anyone who is not in, so that a stranger does not learn that the
     room exists."""

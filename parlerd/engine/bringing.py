@@ -30,7 +30,7 @@ from parlerd.engine.handling import handles
 from parlerd.engine.inviting import Inviting
 from parlerd.engine.joining import Joining
 from parlerd.engine.key_text import Spelled, spelled_of
-from parlerd.engine.lookup import active_room
+from parlerd.engine.lookup import active_room, is_active
 from parlerd.engine.observers import observed_room
 from parlerd.engine.opening import Opening
 from parlerd.engine.person import is_person, require_person
@@ -146,7 +146,7 @@ class Bringing:
         """The room that is meant, and a key of it with which an agent can knock now; a `check` makes none where there
         is none. Raises `Refused`."""
         desk = self._desk
-        actor, room, _ = await observed_room(desk, caller, me, wanted or self._at_work_here(caller, me))
+        actor, room, _ = await observed_room(desk, caller, me, wanted or await self._at_work_here(caller, me))
         state = room.state
         if state.owner != me.id and not (is_person(caller) and state.owner_principal == me.principal):
             raise Refused(
@@ -172,17 +172,17 @@ class Bringing:
                 await desk.homes.find(state.home, TypedKey(key, binding, None, secret))
         return room, None if found is None else found[0].id
 
-    def _at_work_here(self, caller: Caller, me: AgentRecord) -> RoomId | None:
+    async def _at_work_here(self, caller: Caller, me: AgentRecord) -> RoomId | None:
         """The active session of the person's agents in this folder, where the person has none of their own: the one
         into which whoever starts an agent beside them means to bring it. None where there are several."""
         desk = self._desk
         workspace, state = caller.facts.workspace, desk.rooms.home.aggregate.state
-        if not is_person(caller) or not workspace or active_room(desk, me.id) is not None:
+        if not is_person(caller) or not workspace or await is_active(desk, me):
             return None
         beside = [
             each for each in state.agents.values() if each.workspace == workspace and each.principal == me.principal
         ]
-        found = {room for each in beside if (room := active_room(desk, each.id)) is not None}
+        found = {room for each in beside if (room := await active_room(desk, each.id)) is not None}
         return found.pop() if len(found) == 1 else None
 
     def _live_key(self, actor: RoomHandle, room: Room) -> tuple[KeyState, Spelled] | None:

@@ -19,7 +19,7 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
-from parlerd.engine.lookup import active_room, room_of
+from parlerd.engine.lookup import room_of
 from parlerd.engine.observers import observed_room
 from parlerd.engine.person import is_person, require_person
 from parlerd.engine.reading import handle_of
@@ -55,10 +55,8 @@ class Departing:
         settled = await actor.submit(
             c.Kick(operation="room.kick", agent=params.agent, principal=principal), desk.by(caller, me)
         )
+        # The room stays the agent's active one, of which it is told that it was put out.
         gone = AgentId(settled.decision.answer)
-        record = desk.rooms.home.aggregate.state.agents.get(gone)
-        if record is not None:
-            await self._forget(caller, record, actor.room)
         return t.MemberGone(
             room=actor.room,
             room_name=room.state.name,
@@ -185,5 +183,5 @@ class Departing:
 
     async def _forget(self, caller: Caller, agent: AgentRecord, room: RoomId) -> None:
         desk = self._desk
-        if active_room(desk, agent.id) == room:
+        if desk.rooms.home.aggregate.state.active.get(agent.id) == room:
             await desk.rooms.home.submit(c.Activate(agent=agent.id, room=None), desk.by(caller, agent))

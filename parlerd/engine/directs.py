@@ -82,15 +82,13 @@ class Directs:
 
     async def _active(self, me: AgentRecord) -> Room | None:
         """The caller's active session, if it is in one."""
-        name = active_room(self._desk, me.id)
+        name = await active_room(self._desk, me.id)
         if name is None:
             return None
         try:
             room = (await self._desk.rooms.get(name)).aggregate
         except Refused:
-            # A session is its agent's active one from when it takes its name: this one is not opened yet, or the daemon
-            # ended in between.
-            return None
+            return None  # it was deleted meanwhile
         member = room.state.members.get(me.id)
         return room if member is not None and member.present else None
 

@@ -35,6 +35,7 @@ from parlerd.engine.knocks import (
     would_knock,
 )
 from parlerd.engine.look_back import told_recap
+from parlerd.engine.lookup import is_active
 from parlerd.engine.pair_rooms import PairRooms, is_in
 from parlerd.engine.reading import Reading, alarm_of, handle_of, key_change_of
 from parlerd.engine.recalling import keys_of
@@ -227,7 +228,7 @@ class Joining:
             # from the environment of a window and not from its agent, so an agent that is in already keeps the session
             # that it went on to. Nor has a sealed room a page for whom no record holds yet: what it will be shown then
             # lies before where the room is now.
-            if not again or desk.rooms.home.aggregate.state.active.get(me.id) is None:
+            if not again or not await is_active(desk, me):
                 await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), desk.by(caller, me))
             return t.JoinedSession(
                 room=actor.room,
@@ -257,7 +258,7 @@ class Joining:
             moves = moves and (not again or acknowledged >= found.spans[-1][0])
         await self._reading.mark(actor.room, me.id, found.spans)
         self._reading.note_seen(actor.room, me.id, found.newest)
-        if room.state.kind == "session" or desk.rooms.home.aggregate.state.active.get(me.id) is None:
+        if room.state.kind == "session" or not await is_active(desk, me):
             # Whoever comes into a channel goes on with the session that it is in.
             await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), desk.by(caller, me))
         unread = (await desk.library.unread(room, view, found.end)).number

@@ -140,8 +140,20 @@ async def with_code(desk: Desk, caller: Caller, error: Refused) -> Refused:
     return Refused("join_pending", said, join_code=coded[0].join_code, door=coded[0].room)
 
 
-async def nowhere(desk: Desk, agent: AgentRecord) -> Refused:
-    """Why there is no active session: what became of the agent's knocks is part of the answer."""
+def no_longer_in(state: RoomState, agent: AgentId) -> str | None:
+    """What is said of a room to an agent that was in it and is in it no more; None for an agent that never was. That an
+    agent was put out is known where the room lives; elsewhere only that it is out."""
+    member = state.members.get(agent)
+    if member is None:
+        return None
+    if member.barred:
+        return f"You were put out of '{state.name}': a person decides before you come in again."
+    return f"You are no longer in '{state.name}'."
+
+
+async def nowhere(desk: Desk, agent: AgentRecord, was: RoomState | None = None) -> Refused:
+    """Why there is no active session: what became of the agent's knocks is part of the answer, and that it is in the
+    room no more which `was` its active one."""
     doors = await waits_at(desk, agent)
     if doors:
         # The code is added by `with_code`, for callers that may see it.
@@ -150,7 +162,12 @@ async def nowhere(desk: Desk, agent: AgentRecord) -> Refused:
     if memberships and all(membership.state == "denied" for membership in memberships):
         # Only where every membership was denied: an agent that had a session besides lost that one otherwise.
         return Refused("join_denied", door=memberships[-1].room)
-    return Refused("no_active_session")
+    if was is None:
+        return Refused("no_active_session")
+    request = standing_request(was.requests, agent.id)
+    if request is not None and request.state == "denied":
+        return Refused("join_denied", door=was.room)
+    return Refused("no_active_session", no_longer_in(was, agent.id))
 
 
 def would_knock(desk: Desk, facts: Facts, room: Room, key_id: KeyId) -> None:

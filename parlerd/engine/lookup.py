@@ -12,12 +12,12 @@ from difflib import get_close_matches
 
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.membership import MAX_COMPARED, present
+from parlerd.core.membership import MAX_COMPARED, is_present
 from parlerd.core.model import MAX_LABEL, AgentId, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import LOCAL, RoomHandle
-from parlerd.engine.knocks import nowhere
+from parlerd.engine.knocks import no_longer_in, nowhere
 
 
 async def room_of(desk: Desk, agent: AgentRecord, wanted: str | None) -> tuple[RoomHandle, Room]:
@@ -27,13 +27,17 @@ async def room_of(desk: Desk, agent: AgentRecord, wanted: str | None) -> tuple[R
     without an active session `join_pending`, `join_denied` or `no_active_session`.
     """
     if wanted is None:
-        active = active_room(desk, agent.id)
-        if active is None:
+        active = desk.rooms.home.aggregate.state.active.get(agent.id)
+        if active is None or not desk.rooms.reaches(active):
             raise await nowhere(desk, agent)
         try:
-            return await member_room(desk, agent, active)
+            handle = await desk.rooms.get(active)
+            room = await handle.quiet()
         except Refused:
             raise await nowhere(desk, agent) from None
+        if not is_present(room.state.members, agent.id):
+            raise await nowhere(desk, agent, room.state)
+        return handle, room
     inside = await desk.library.my_rooms(agent.id)
     if RoomId(wanted) in inside:
         return await member_room(desk, agent, RoomId(wanted))
@@ -47,15 +51,18 @@ async def room_of(desk: Desk, agent: AgentRecord, wanted: str | None) -> tuple[R
     return await member_room(desk, agent, await only(desk, matching, wanted))
 
 
-def active_room(desk: Desk, agent: AgentId) -> RoomId | None:
-    """The room of an agent's active session, as far as whoever asks knows of that room."""
+async def active_room(desk: Desk, agent: AgentId) -> RoomId | None:
+    """The room of an agent's active session, as far as whoever asks knows of that room. A room that the agent was put
+    out of is its active one no more, and neither is one that was never opened."""
     active = desk.rooms.home.aggregate.state.active.get(agent)
-    return active if active is not None and desk.rooms.reaches(active) else None
+    if active is None or not desk.rooms.reaches(active):
+        return None
+    return active if active in await desk.library.my_rooms(agent) else None
 
 
-def is_active(desk: Desk, agent: AgentRecord) -> bool:
+async def is_active(desk: Desk, agent: AgentRecord) -> bool:
     """Whether the agent has an active session that whoever asks knows of."""
-    return active_room(desk, agent.id) is not None
+    return await active_room(desk, agent.id) is not None
 
 
 async def owned_rooms(desk: Desk, agent: AgentRecord, wanted: str | None, *, person: bool) -> list[RoomId]:
@@ -75,10 +82,12 @@ async def owned_rooms(desk: Desk, agent: AgentRecord, wanted: str | None, *, per
 
 
 async def member_room(desk: Desk, agent: AgentRecord, room: RoomId) -> tuple[RoomHandle, Room]:
-    """A room that the agent is in, as it is between two batches. Raises `Refused(no_such_room)` for everybody else."""
+    """A room that the agent is in, as it is between two batches. Raises `Refused(no_such_room)` for everybody else, and
+    tells who was in before that this is over."""
     actor = await desk.rooms.get(room)
     state = await actor.quiet()
-    present(state.state.members, agent.id)
+    if not is_present(state.state.members, agent.id):
+        raise Refused("no_such_room", no_longer_in(state.state, agent.id))
     return actor, state
 
 

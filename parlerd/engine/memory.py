@@ -27,7 +27,7 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
-from parlerd.engine.lookup import active_room, member_room, room_of
+from parlerd.engine.lookup import is_active, member_room, room_of
 from parlerd.engine.private import made_private_memory, private_memory
 from parlerd.engine.reading import Reading, author_of, silence_of
 from parlerd.engine.recalling import Hit, Place, search
@@ -84,7 +84,7 @@ class Memory:
         desk = self._desk
         if private and wanted is not None:
             raise Refused("invalid_param", "What is private is in no room: name a room or private.", param="room")
-        if private or (wanted is None and active_room(desk, me.id) is None):
+        if private or (wanted is None and not await is_active(desk, me)):
             return await made_private_memory(desk, caller, me)
         return (await room_of(desk, me, wanted))[0]
 
@@ -210,7 +210,7 @@ class Memory:
                     return private
                 if traced.room in await desk.library.my_rooms(me.id):
                     return await desk.rooms.get(traced.room)
-        if params.private or (params.room is None and active_room(desk, me.id) is None):
+        if params.private or (params.room is None and not await is_active(desk, me)):
             if private is None:
                 raise Refused("no_such_fact")
             return private

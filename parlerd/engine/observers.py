@@ -14,7 +14,7 @@ from parlerd.core.room import Room
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
-from parlerd.engine.lookup import active_room, only, require_not_deleted, room_of, rooms_named
+from parlerd.engine.lookup import is_active, only, require_not_deleted, room_of, rooms_named
 from parlerd.engine.person import is_person
 
 
@@ -45,8 +45,7 @@ async def observed_room(
     """
     rooms = await observed_rooms(desk, caller, me)
     if wanted is None and is_person(caller) and len(rooms) == 1:
-        active = active_room(desk, me.id)
-        wanted = None if active in rooms else next(iter(rooms))
+        wanted = None if await is_active(desk, me) else next(iter(rooms))
     if wanted is None:
         actor, room = await room_of(desk, me, None)
         return actor, room, rooms.get(actor.room, [me])

@@ -56,6 +56,7 @@ from parlerd.engine.handles import LOCAL, RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
 from parlerd.engine.key_text import handed_on, spelled, typed_key_of
+from parlerd.engine.lookup import is_active
 from parlerd.engine.person import require_person
 from parlerd.engine.plans import Plan, planned, planned_within
 from parlerd.engine.quota import OPENING
@@ -160,7 +161,8 @@ async def open_room(desk: Desk, caller: Caller, me: AgentRecord, wanted: Wanted)
     active = desk.rooms.home.aggregate.state.active.get(me.id)
     # A room of this home is active from its name on, but the agent may have gone on elsewhere before it was opened.
     is_begun = wanted.kind == "session" and not replayed
-    if not wanted.token and active != actor.room and (is_begun or (naming.home and active is None)):
+    begins = is_begun or (naming.home and not await is_active(desk, me))
+    if not wanted.token and active != actor.room and begins:
         await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), by)
     # A room that was opened before has its key from then; the settings may ask for another kind of key today.
     facts: Sequence[e.Header] = settled.facts
@@ -246,6 +248,7 @@ async def _name(
     first free name of `wanted`, `wanted-2` and so on, and the home that it wants."""
     home, here = desk.rooms.home, desk.keys.id
     while True:
+        activates = not wanted.token and (wanted.kind == "session" or not await is_active(desk, me))
         state = home.aggregate.state
         name = wanted.name if wanted.is_exact else first_free(wanted.name, state.room_names.get(me.id, {}))
         plan = planned(name, wanted.home)
@@ -258,7 +261,7 @@ async def _name(
                 room=plan.room,
                 name=plan.title.name,
                 home=HomeId("") if wanted.home == here else wanted.home,
-                activates=not wanted.token and (wanted.kind == "session" or state.active.get(me.id) is None),
+                activates=activates,
                 token=wanted.token,
                 wall=desk.clock.now(),
             ),

@@ -48,7 +48,7 @@ class Overview:
     async def rooms(self, caller: Caller, params: t.ListRooms) -> t.RoomList:
         desk = self._desk
         me = await desk.me(caller)
-        active = active_room(desk, me.id)
+        active = await active_room(desk, me.id)
         rooms = []
         silent: dict[str, None] = {}
         for number, (name, agents) in enumerate((await observed_rooms(desk, caller, me)).items(), 1):
@@ -172,7 +172,7 @@ class Overview:
             home=LOCAL,
             principal=me.principal,
             workspace=me.workspace,
-            active=active_room(desk, me.id),
+            active=await active_room(desk, me.id),
             fingerprint=fingerprint(me.id),
         )
 

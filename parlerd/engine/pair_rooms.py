@@ -42,6 +42,7 @@ from parlerd.core.statements import MAX_MOMENT, KeyTerms, decode_opened
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.key_text import spelled
+from parlerd.engine.lookup import active_room
 from parlerd.engine.plans import planned
 from parlerd.engine.quota import OPENING
 from parlerd.engine.rooms import pause_among
@@ -335,7 +336,7 @@ class PairRooms:
     async def _seat(self, agent: AgentId, by: By, room: RoomId) -> None:
         """An agent without an active session, or with a direct room that is over, goes on in this room, so that a plain
         `recv` reads it."""
-        active = self._home.state.active.get(agent)
+        active = await active_room(self._desk, agent)
         handle = None if active is None else await self._room(active)
         if handle is None or (handle.aggregate.state.kind == "dm" and is_over(handle.aggregate)):
             await self._desk.rooms.home.submit(c.Activate(agent=agent, room=room), by)

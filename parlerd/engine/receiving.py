@@ -187,7 +187,7 @@ class Receiving:
         active one. Returns at the first answer from any door, and at the end of the time. An agent that waits at none
         may be written to."""
         desk = self._desk
-        if is_active(desk, me):
+        if await is_active(desk, me):
             return
         if not await desk.library.doors(me.id):
             await self._first_message(caller, me, deadline)
@@ -200,11 +200,11 @@ class Receiving:
             unanswered = await waits_at(desk, me)
             if asked is None:
                 asked = unanswered
-            return asked if wait.over or is_active(desk, me) or not asked or asked - unanswered else None
+            return asked if wait.over or await is_active(desk, me) or not asked or asked - unanswered else None
 
         waited_at = await desk.waits.until(caller, look, deadline)
         inside = [room for room in await desk.library.my_rooms(me.id) if room in waited_at]
-        if inside and not is_active(desk, me):
+        if inside and not await is_active(desk, me):
             # Whoever decided is about to say so too; the first of the two is enough.
             await desk.rooms.home.submit(c.Activate(agent=me.id, room=inside[0]), desk.by(caller, me))
 
@@ -221,10 +221,10 @@ class Receiving:
             wait.on(topics.memberships(me.id))
             rooms = set(await desk.library.my_rooms(me.id))
             known = rooms if known is None else known
-            return rooms - known if wait.over or is_active(desk, me) or rooms - known else None
+            return rooms - known if wait.over or await is_active(desk, me) or rooms - known else None
 
         new = await desk.waits.until(caller, look, deadline)
-        if new and not is_active(desk, me):
+        if new and not await is_active(desk, me):
             # Whoever let it in is about to say so too; the first of the two is enough.
             await desk.rooms.home.submit(c.Activate(agent=me.id, room=min(new)), desk.by(caller, me))
 

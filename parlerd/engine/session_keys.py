@@ -37,7 +37,7 @@ class SessionKeys:
     async def list_sessions(self, caller: Caller, params: t.ListSessions) -> t.SessionList:
         desk = self._desk
         me = await desk.me(caller)
-        active = active_room(desk, me.id)
+        active = await active_room(desk, me.id)
         # What an agent host's command prints ends up in a transcript. Who reads that could come in with the whole key
         # of a room that asks nobody.
         whole = is_person(caller) and not desk.inspect(caller.facts.peer).agent_host

@@ -31,7 +31,7 @@ from parlerd.engine.files import Files
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
-from parlerd.engine.lookup import active_room, member_room, room_of
+from parlerd.engine.lookup import is_active, member_room, room_of
 from parlerd.engine.queues import Queues
 from parlerd.engine.reading import Reading, number_of
 from parlerd.engine.sending import Posting, Sending
@@ -301,7 +301,7 @@ class Tasks:
             traced = await self._desk.library.trace(MessageId(id))
             if traced is not None and traced.room in await self._desk.library.my_rooms(me.id):
                 return await self._desk.rooms.get(traced.room)
-            if traced is None and active_room(self._desk, me.id) is None:
+            if traced is None and not await is_active(self._desk, me):
                 raise Refused("no_such_task", id=id)
         return (await room_of(self._desk, me, room))[0]
 

@@ -54,6 +54,7 @@ from parlerd.engine.epochs import ROSTERS
 from parlerd.engine.handles import MirrorRoom, Present
 from parlerd.engine.key_text import spelled
 from parlerd.engine.library import Signed
+from parlerd.engine.lookup import active_room
 from parlerd.engine.presence import DERIVED
 from parlerd.engine.rooms import pause_among
 from parlerd.engine.sightings import word_from_elsewhere
@@ -501,7 +502,7 @@ class Mirrors:
         key = None if request is None else state.keys.get(request.key_id)
         is_open = state.kind == "channel" and key is not None and not key.gated
         asked = event.request is not None and not is_open
-        if asked or home.aggregate.state.active.get(event.agent) is None:
+        if asked or await active_room(self._desk, event.agent) is None:
             await home.submit(c.Activate(agent=event.agent, room=room), by)
 
     async def _forget_members(self, room: RoomId) -> None:

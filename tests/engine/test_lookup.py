@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+import trio
 
-from parlerd.core.errors import Refused
+from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import RoomId
 from parlerd.engine.lookup import only, room_of, rooms_named
 from parlerd.operations import types as t
 from tests.support.engine import (
     engine_world,
     run,
+    settle,
 )
 
 
@@ -71,6 +73,48 @@ def test_an_owner_among_rooms_of_one_name_means_its_own_and_learns_of_no_other()
             person = await served.person()
             error = await person.refused("session.requests", t.SessionRequests(room="same"))
             assert sorted(error.details["candidates"]) == sorted([mine.room, his.room])
+
+    run(main)
+
+
+def test_an_agent_that_was_put_out_of_its_active_session_is_told_so_and_so_is_its_wait() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            opened = await alice.open()
+            await served.admit(opened, bob)
+            await bob.read()
+            heard: list[ParlerError] = []
+
+            async def wait() -> None:
+                heard.append(await bob.refused("message.recv", t.Recv(wait_ms=60_000)))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait)
+                await settle()
+                await alice.ask("room.kick", t.KickMember(agent="bob"), t.MemberGone)
+            said = "You were put out of 'auth-redesign': a person decides before you come in again."
+            assert [(error.code, error.message) for error in heard] == [("no_such_room", said)]
+            for op, params in (("message.recv", t.Recv()), ("message.send", t.Send(text="x"))):
+                error = await bob.refused(op, params)
+                assert (error.code, error.message) == ("no_active_session", said)
+            # By its name the room is as one that is not there, as for everybody who is not in.
+            assert (await bob.refused("message.recv", t.Recv(room="auth-redesign"))).message != said
+            await bob.join(opened.session_key)
+            assert (await bob.refused("message.recv", t.Recv())).code == "join_pending"
+            await (await served.person()).deny("bob")
+            assert (await bob.refused("message.recv", t.Recv())).code == "join_denied"
+
+    run(main)
+
+
+def test_an_agent_that_left_by_itself_is_told_nothing_of_the_room_it_left() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            _, bob = await served.room("alice", "bob")
+            await bob.close()
+            error = await bob.refused("message.recv", t.Recv())
+            assert (error.code, error.message) == ("no_active_session", Refused("no_active_session").message)
 
     run(main)
 

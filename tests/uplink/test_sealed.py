@@ -294,6 +294,35 @@ def test_who_was_kicked_cannot_read_what_follows(tmp_path: Path) -> None:
     run(main)
 
 
+def test_who_was_put_out_of_its_session_elsewhere_is_told_so_and_waits_for_a_decision_as_before(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            bob, room = meeting.bob, meeting.opened.room
+            assert (await bob.whoami()).active == room
+            person = await meeting.ann_served.person()
+            await person.ask("room.kick", t.KickMember(room=room, agent="bob"), t.MemberGone)
+            await settle()
+            assert (await bob.whoami()).active is None
+            error = await bob.refused("message.recv", t.Recv())
+            assert (error.code, error.message) == ("no_active_session", "You are no longer in 'auth-redesign'.")
+            assert await bob.rooms() == []
+            waits = await bob.join(meeting.opened.session_key)
+            pages: list[t.Received] = []
+
+            async def wait_for_the_decision() -> None:
+                pages.append(await bob.recv(wait=60))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait_for_the_decision)
+                await settle()
+                await person.approve("bob", join_code=waits.join_code)
+                await settle()
+                await meeting.alice.send("three")
+            assert [texts(page) for page in pages] == [["three"]]
+
+    run(main)
+
+
 def test_what_waits_in_the_outbox_is_sealed_under_the_epoch_in_which_it_arrives(tmp_path: Path) -> None:
     async def main() -> None:
         wires, relay, home = homes_of(tmp_path)
