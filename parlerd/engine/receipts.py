@@ -30,6 +30,7 @@ from parlerd.core.envelope import decode_envelope
 from parlerd.core.errors import Refused
 from parlerd.core.handoff import Offer
 from parlerd.core.identities import AgentRecord
+from parlerd.core.membership import view_of
 from parlerd.core.model import AgentId, MessageId, Position, PrincipalId, RoomId
 from parlerd.core.receipts import Also, NotAReceipt, Opening, Receipt, Step, opens
 from parlerd.core.room import Room
@@ -224,7 +225,12 @@ class Receipts:
         header, state = found.header, room.state
         event, by = header.event, header.by
         is_public = isinstance(event, e.MessagePosted) and event.visibility is None
-        line = await self._desk.library.shown_at(state.room, header.position) if is_public else None
+        # The line counts what is public, so whoever only asks a queue for work would learn how much others ask for.
+        member = state.members.get(reader)
+        is_shown = (
+            is_public and member is not None and can_see(view_of(member), position=header.position, visibility=None)
+        )
+        line = await self._desk.library.shown_at(state.room, header.position) if is_shown else None
         steps, stage = await self._steps(room, reader, header)
         return Receipt(
             home=self._desk.keys.id,

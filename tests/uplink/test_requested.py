@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,10 @@ def test_who_asked_from_another_home_is_given_the_receipt_of_its_request(tmp_pat
             assert await receipt(bob, sent.id) == given
             theirs = await receipt(queue.alice, sent.id)
             assert theirs.opening == given.opening
+            # How much is public there, and so how much others ask for, the worker alone is told.
+            lines = [each.receipt and each.receipt.line for each in map(partial(checked, queue), (given, theirs))]
+            assert lines[0] is None
+            assert lines[1] is not None
 
     run(main)
 
