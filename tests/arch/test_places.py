@@ -26,6 +26,11 @@ ELSEWHERE: Final = {
     "parlerd/cli/probe_model": "cli/test_probe",
     "parlerd/engine/file_seals": "uplink/test_sealed_files",
     "parlerd/uplink/answers": "uplink/test_state",
+    "parlerd/uplink/arriving/hearing": "uplink/arriving/test_items",
+    "parlerd/uplink/arriving/messages": "uplink/arriving/test_pages",
+    "parlerd/uplink/arriving/opener": "uplink/test_sealed",
+    "parlerd/uplink/arriving/records": "uplink/test_sealed_lies",
+    "parlerd/uplink/arriving/statements": "uplink/arriving/test_members",
     "parlerd/uplink/asking/deciding": "uplink/test_relayed",
     "parlerd/uplink/asking/earlier": "uplink/test_rosters",
     "parlerd/uplink/asking/errands": "uplink/test_relayed",
@@ -192,10 +197,6 @@ ELSEWHERE: Final = {
     "configs/package/listing": "configs/package/test_plugins",
     "configs/shapes": "configs/test_hosts",
     "configs/snippet": "configs/test_hosts",
-    **{
-        f"parlerd/uplink/arriving/{path.stem}": "uplink/test_arriving"
-        for path in (ROOT / "parlerd/uplink/arriving").glob("[a-z]*.py")
-    },
     **{
         f"parlerd/operations/families/{path.stem}": "arch/test_registry"
         for path in (ROOT / "parlerd/operations/families").glob("[a-z]*.py")

@@ -38,9 +38,9 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "B6": ("engine/test_seats.py::test_a_window_that_came_back_after_a_restart_holds_its_agent_before_its_first_call",),
     "B7": (
         "core/test_envelope.py",
-        "uplink/test_arriving.py::test_an_honest_home_is_never_accused",
-        "uplink/test_arriving.py::test_a_fork_shows_at_the_first_message_that_crosses",
-        "uplink/test_arriving.py::test_a_private_message_that_is_withheld_shows_at_the_next_one_of_its_thread",
+        "uplink/arriving/test_items.py::test_an_honest_home_is_never_accused",
+        "uplink/arriving/test_pages.py::test_a_fork_shows_at_the_first_message_that_crosses",
+        "uplink/arriving/test_pages.py::test_a_private_message_that_is_withheld_shows_at_the_next_one_of_its_thread",
     ),
     "C8": (
         "mcp_server/test_fence.py::test_whatever_the_text_it_stays_between_the_two_marked_lines",
@@ -139,9 +139,9 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
         "uplink/test_connection.py::test_the_secret_enrols_a_person_once_and_their_key_logs_in_from_then_on",
         "uplink/test_connection.py::test_a_person_who_was_kicked_comes_back_with_the_new_secret_alone",
         "uplink/test_uplinks.py::test_nothing_is_stored_where_the_key_or_the_secret_is_wrong_or_nobody_answers",
-        "uplink/test_arriving.py::test_a_lie_shows",
-        "uplink/test_arriving.py::test_a_decision_that_is_for_somebody_else_or_by_somebody_else_makes_nobody_a_member",
-        "uplink/test_arriving.py::test_a_knock_with_a_gated_key_makes_nobody_a_member",
+        "uplink/arriving/test_items.py::test_a_lie_shows",
+        "uplink/arriving/test_knocks.py::test_a_decision_that_is_for_somebody_else_or_by_somebody_else_makes_nobody_a_member",
+        "uplink/arriving/test_knocks.py::test_a_knock_with_a_gated_key_makes_nobody_a_member",
         "e2e/test_relay.py::test_keys_and_the_join_secret_stand_in_no_file_but_their_own_and_in_no_command_line",
     ),
 }

@@ -1,7 +1,7 @@
 """Section F of the security spec: a daemon that lies to a relay, and what a relay gives away.
 
 The proofs of both ends stand in `relay/test_link.py` and `uplink/test_connection.py`, and a relay that lies in
-`uplink/test_arriving.py`; here is who signed things for one purpose and finds them used for another.
+`uplink/arriving/`; here is who signed things for one purpose and finds them used for another.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from parlerd.operations import types as t
 from parlerd.uplink.history import Contradicted, Judged, judge
 from tests.support.honest_home import ANN, BEN, CAT, HonestHome, Party
 from tests.support.openers import NoOpener
-from tests.uplink.test_arriving import Daemon
+from tests.support.told import Daemon
 
 
 class Past:
