@@ -50,6 +50,8 @@ from parlerd.wire.messages import Failure, Goodbye, Item, Reply
 
 PROOF_SECONDS: Final = 10.0
 """How long a relay may take to prove itself and to welcome us."""
+CALL_S: Final = 5.0
+"""How long whoever keeps a link waits for the answer to a call."""
 FAREWELL_SECONDS: Final = 2.0
 """How long a relay that said goodbye may take to close the stream."""
 MOST_PENDING: Final = 2 * 1024 * 1024

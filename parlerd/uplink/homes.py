@@ -84,6 +84,11 @@ class Homes:
     def get(self, home: HomeId) -> AddedHome | None:
         return self._homes.get(home)
 
+    def name_of(self, home: HomeId) -> str:
+        """What people call a relay; a name that its key gives where it was not added, or was taken out."""
+        added = self._homes.get(home)
+        return home_name("home", home) if added is None else added.name
+
     @property
     def default(self) -> HomeId | None:
         """The relay on which a new session opens; None for this machine."""

@@ -14,9 +14,10 @@ On a link every agent of this home that is in a room there is attached before th
 to an agent that was not there would be missing in a mirror, and the thread that it belongs to would seem to have lost
 it.
 
-Not here: the proofs of both ends (`connection`), sockets (`dial`), what comes in (`mirrors`), what goes out (`lanes`).
-Above: `uplinks`. Invariants: only addresses of a relay that the person added are dialled; no local call waits for this
-task.
+Not here: the proofs of both ends (`connection`), sockets (`dial`), what comes in (`mirrors`), what goes out (`lanes`),
+who speaks (`speakers`), what the relay is told from time to time (`reporting`), what is done in sealed rooms there
+(`sealed_rooms`). Above: `uplinks`. Invariants: only addresses of a relay that the person added are dialled; no local
+call waits for this task.
 """
 
 from __future__ import annotations
@@ -25,40 +26,38 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 import msgspec
 import trio
 
-from parlerd.bounded import Bounded
 from parlerd.connections.calls import coded
 from parlerd.connections.dial import Dialer
 from parlerd.core import topics
 from parlerd.core.approvals import Request
 from parlerd.core.errors import ParlerError, Refused, StoreError
-from parlerd.core.membership import number_at_home, shifts_of
-from parlerd.core.model import AgentId, HomeId, Label, Millis, RequestId, RoomId
-from parlerd.core.room import Room
+from parlerd.core.model import AgentId, HomeId, Label, Millis, RoomId
 from parlerd.core.statements import is_opening_hash
 from parlerd.engine.desk import Desk
 from parlerd.engine.pair_rooms import PairRooms
 from parlerd.engine.ports import Signers
 from parlerd.engine.publishing import Publishing
-from parlerd.identity.delegation import DELEGATION_TTL_MS, issue
 from parlerd.identity.join_line import is_loopback, parse_address
-from parlerd.identity.transcript import attach_bytes
 from parlerd.operations import types as t
 from parlerd.uplink.backoff import Backoff
 from parlerd.uplink.bounds import Bounds
 from parlerd.uplink.composing import Composer
-from parlerd.uplink.connection import FINAL, LinkConnection, connected
+from parlerd.uplink.connection import CALL_S, FINAL, LinkConnection, connected
 from parlerd.uplink.counters import Counters
 from parlerd.uplink.exchanging import Exchanges
 from parlerd.uplink.homes import AddedHome, Homes
 from parlerd.uplink.lanes import Lane, Post, refused
 from parlerd.uplink.mirrors import Mirrors
 from parlerd.uplink.outbox import Outbox, request_of
+from parlerd.uplink.reporting import Reports
+from parlerd.uplink.sealed_rooms import SealedRooms
 from parlerd.uplink.secrets import Secrets
+from parlerd.uplink.speakers import Speakers
 from parlerd.uplink.turning import Turning
 
 log = logging.getLogger(__name__)
@@ -75,19 +74,9 @@ COME_IN_S: Final = 10.0
 """Between two attempts to come into a direct room, where the relay cannot let the agent in now."""
 MAX_COMING: Final = 256
 """Direct rooms that agents are about to come into at the same time: a relay that lies could name any number."""
-GATHER_S: Final = 0.5
-"""How long a record of a sealed room waits for others that come in at the same time: all of them are one record."""
-LINE_AGAIN_MS: Final = 3_600_000
-"""After how long a home says again that it is there, where it does not hear that it said so."""
-TURN_TRIES: Final = 4
-TURNED_S: Final = 5.0
-"""How often a record is made anew that came too late, and how long the mirror may take to show one."""
 CATCH_UP_S: Final = 2.0
 """How long reads and messages wait for a link that is made for them. Less than a command: without a link there is the
 mirror to read, and the outbox."""
-MAX_SIGHTS: Final = 1024
-"""Words on messages that wait to be told to the relay."""
-ATTACH_AT_ONCE: Final = 100
 FOLLOW_AT_ONCE: Final = 500
 
 State = Literal["idle", "connecting", "connected", "unreachable", "refused"]
@@ -128,8 +117,14 @@ class Link:
         """The link while there is one, from when the relay is proven."""
         self.mirrors = Mirrors(added.id, desk, signers.principal, counters, bounds, secrets)
         self.outbox = Outbox(added.id, desk.library)
-        self._turning = turning
-        self._exchanges = exchanges
+        self.sealed = SealedRooms(
+            self, desk, signers, self.mirrors, secrets=secrets, turning=turning, exchanges=exchanges
+        )
+        """What this home does by itself in sealed rooms there."""
+        self._speakers = Speakers(added.id, homes, desk, signers, secrets, self.mirrors, self.outbox)
+        """Who speaks over the link."""
+        self._reports = Reports(desk)
+        """What the relay is told from time to time."""
         self._pairs = PairRooms(desk)
         self._publishing = publishing
         self._homes = homes
@@ -144,9 +139,6 @@ class Link:
         """The relay's join secret, while this person is not enrolled there."""
         self._backoff = Backoff(desk.random.bytes)
         self._lanes: dict[tuple[RoomId, AgentId], Lane] = {}
-        self._attached: dict[AgentId, Millis] = {}
-        """The agents that speak over this link, and when each is attached anew, by this home's clock: what lets an
-        agent speak for its person ends, and a link may last longer."""
         self._followed: set[RoomId] = set()
         """The rooms that this link follows."""
         self._level: set[RoomId] = set()
@@ -155,18 +147,6 @@ class Link:
         """The direct rooms that agents of this home are about to come into."""
         self._entered: set[RoomId] = set()
         """Rooms that an agent of this home came into that was attached for it, while the link followed the room."""
-        self._secrets = secrets
-        self._told_keys: dict[tuple[RoomId, AgentId], int] = {}
-        """The newest sealing key of each agent of this home that a sealed room was told on this link."""
-        self._told_direct: dict[AgentId, int] = {}
-        """The newest sealing key of each agent of this home that the relay was told on this link for those who open
-        direct rooms."""
-        self._lined: dict[RoomId, Millis] = {}
-        """When this home last said in each sealed room of its person that it is there, whatever came of that."""
-        self._turned: set[RoomId] = set()
-        """Sealed rooms for which a record is being made."""
-        self._owned: set[RoomId] = set()
-        """Sealed rooms of this home's person that go on there."""
         self._is_ready = False
         """Whether agents are attached and rooms are followed."""
         self._change = trio.Event()
@@ -180,15 +160,6 @@ class Link:
         """Whether a person asked, so that no pause between two attempts is waited for."""
         self.is_removed = False
         """Whether the person forgot this relay: nothing is asked of it any more."""
-        self._told: dict[tuple[RoomId, AgentId], tuple[int, int, int]] = {}
-        """How far agents have read, as the relay was last told on this link: the room's epoch, and the relay's own
-        numbers of what was read and acknowledged."""
-        self._untold_sights: Bounded[tuple[str, str], t.SightAtRoom] = Bounded(MAX_SIGHTS)
-        """What the relay is not told yet of messages that agents of this home were given: the newest word on each, by
-        message and agent."""
-        self._told_presence: dict[AgentId, tuple[str, t.StatedStatus | msgspec.UnsetType]] = {}
-        """How present this home's agents are, as the relay was last told on this link."""
-        self._attaching = trio.Lock()
 
     # -- for those who use it ------------------------------------------------------------------------------
 
@@ -242,8 +213,7 @@ class Link:
     @property
     def name(self) -> str:
         """What people call the relay."""
-        added = self._homes.get(self.home)
-        return self.home if added is None else added.name
+        return self._homes.name_of(self.home)
 
     def lane(self, room: RoomId, agent: AgentId) -> Lane:
         """The messages of an agent for a room."""
@@ -272,8 +242,8 @@ class Link:
         connection = await self.ready()
         try:
             if by is not None:
-                await self._attach(connection, [by])
-            return await connection.call(op, params, WAIT_S + longer)
+                await self._speakers.attach(connection, [by])
+            return await connection.call(op, params, CALL_S + longer)
         except ParlerError as error:
             if error is connection.lost:
                 raise Refused("home_unreachable", f"The relay {self.name} did not answer.", home=self.name) from error
@@ -293,8 +263,8 @@ class Link:
         if calls is None:
             raise Refused("offline", home=self.name)
         if by is not None:
-            await self._attach(calls, [by])
-        return await calls.call(op, params, WAIT_S)
+            await self._speakers.attach(calls, [by])
+        return await calls.call(op, params, CALL_S)
 
     async def contradict(self, room: RoomId, what: str) -> None:
         """The relay lied about a room: what this home has of it ends there."""
@@ -407,19 +377,18 @@ class Link:
             self._backoff.succeeded()
             self.connection = connection
             self.heard_at = self._desk.clock.now()
-            self._exchanges.link_began(self.home)
+            self._speakers.begin(connection)
+            self.sealed.begin()
             try:
                 await self._serve(connection)
             finally:
                 self.connection, self._is_ready = None, False
-                self._attached.clear()
+                self._speakers.end()
+                self._reports.end()
+                self.sealed.end()
                 self._followed.clear()
                 self._level.clear()
                 self._entered.clear()
-                self._told.clear()
-                self._told_presence.clear()
-                self._told_keys.clear()
-                self._told_direct.clear()
                 self.mirrors.forget_presence()
                 self._set("idle" if connection.lost is None else "connecting")
                 for lane in self._lanes.values():
@@ -467,7 +436,7 @@ class Link:
         if known is not None and known.log not in ("", welcome.log):
             count = await self.mirrors.archive()
             log.warning("%s keeps another log than before: %d rooms are archives now", self.name, count)
-        self._homes.reached(self.home, address, urls_of(welcome.addresses), log=welcome.log)
+        self._homes.reached(self.home, address, _urls_of(welcome.addresses), log=welcome.log)
 
     def _fits(self, home: HomeId) -> bool:
         return home == self.home
@@ -478,13 +447,14 @@ class Link:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_when_closed, connection, nursery.cancel_scope)
             try:
-                agents = await self._agents()
-                standing = await self._attach(connection, agents)
+                agents = await self._speakers.agents()
+                standing = await self._speakers.attach(connection, agents)
                 states = {(RoomId(each.room), AgentId(each.agent)): each.state for each in standing}
-                for room in await self._rooms():
+                for room in await self._speakers.rooms():
                     await self.mirrors.compare(room, agents, states, partial(_is_deleted, connection))
                 told = {RoomId(each.room) for each in standing if each.state in _IN}
-                rooms = {*await self._rooms(), *[room for room in sorted(told) if await self.mirrors.is_sound(room)]}
+                sound = [room for room in sorted(told) if await self.mirrors.is_sound(room)]
+                rooms = {*await self._speakers.rooms(), *sound}
                 await self._follow_all(nursery, connection, sorted(rooms))
                 self._is_ready, self._is_impatient = True, False
                 self._set("connected")
@@ -504,7 +474,7 @@ class Link:
         self._followed |= set(rooms)
         await nursery.start(self._listen, connection, tuple(resumes[:FOLLOW_AT_ONCE]))
         for resume in resumes[FOLLOW_AT_ONCE:]:
-            await connection.call("link.watch", t.FollowRoom(resume=resume), WAIT_S)
+            await connection.call("link.watch", t.FollowRoom(resume=resume), CALL_S)
 
     async def _listen(
         self, connection: LinkConnection, resumes: tuple[t.Resume, ...], *, task_status: trio.TaskStatus[None]
@@ -542,7 +512,7 @@ class Link:
             # Somebody whose knock was not answered may be a member now, and speak as soon as the mirror says so.
             members = [AgentId(member.agent) for member in item.card.members]
             if newcomers := [each for each in members if self._comes_in(each)]:
-                await self._attach(connection, newcomers)
+                await self._speakers.attach(connection, newcomers)
                 self._entered.add(room)
         if item.card is not None and item.card.whole and not item.level:
             # The room is told from an earlier place on, to whom more of it may be told than before.
@@ -551,7 +521,7 @@ class Link:
             # The relay may have ended the room before it heard that a newcomer speaks over this link.
             self._entered.discard(room)
             self._level.discard(room)
-            await connection.call("link.watch", t.FollowRoom(resume=await self.mirrors.resume(room)), WAIT_S)
+            await connection.call("link.watch", t.FollowRoom(resume=await self.mirrors.resume(room)), CALL_S)
             return
         try:
             goes_on = await self.mirrors.take(item, partial(self._pull, connection))
@@ -567,164 +537,21 @@ class Link:
         if item.level and room not in self._level:
             self._level.add(room)
             self._changed()
-            handle = self._desk.rooms.open_actor(room)
-            if handle is not None and self._turning.is_ours(handle.aggregate):
-                self.spawn(self.send_lost_epochs, room)
-        self._note_owned(room)
-        if item.card is not None:
-            self._exchanges.note_told(room, [RequestId(each.request) for each in item.card.requests])
-        if room in self._level:
-            self._turn_if_due(room)
-            self._exchange_if_due(room)
+            self.sealed.note_level(room)
+        self.sealed.note_told(room, item)
         if item.gone:
             self._ended(room)
             # Of a room at which an agent of this home only knocks, its knock may be lost there.
-            self._exchange_if_due(room)
+            self.sealed.exchange_if_due(room)
         elif not goes_on and room in self._followed:
             self._ended(room)
             connection.begin("link.unwatch", t.UnfollowRoom(room=room))
-
-    # -- sealed rooms of this home's person ----------------------------------------------------------------
-
-    async def _find_owned(self) -> None:
-        """Find the sealed rooms there for which this home makes the records. Only those are opened for it."""
-        owned = set(await self._desk.library.owned(self._signers.principal))
-        for room in await self._rooms():
-            if room in owned and await self._desk.library.epoch_secrets(room):
-                await self._desk.rooms.get(room)
-                self._note_owned(room)
-        if self._owned:
-            self._changed()
-
-    def _note_owned(self, room: RoomId) -> None:
-        """Note whether this home makes the records of a room that is open here."""
-        handle = self._desk.rooms.open_actor(room)
-        state = None if handle is None else handle.aggregate.state
-        if handle is None or state is None:
-            return
-        if self._turning.is_ours(handle.aggregate) and not state.closed and state.alarm is None:
-            self._owned.add(room)
-        else:
-            self._owned.discard(room)
-
-    def _turn_if_due(self, room: RoomId) -> None:
-        """Let the next epoch of a sealed room begin, where something waits for it that only this home can sign."""
-        handle = self._desk.rooms.open_actor(room)
-        if handle is None or room in self._turned or self.calls is None:
-            return
-        if self._turning.is_due(handle.aggregate, self._desk.now_at(self.home)):
-            self._turned.add(room)
-            self.spawn(self._turn, room)
-
-    def _exchange_if_due(self, room: RoomId, *, looks: bool = False) -> None:
-        """Go on with the key exchanges at a sealed room, where the next step may fall to this home."""
-        handle = self._desk.rooms.open_actor(room)
-        if handle is not None and self.calls is not None and self._exchanges.may_be_due(handle.aggregate):
-            self.spawn(partial(self._exchanges.go_on, self, room, looks=looks))
-
-    def _note_level(self, room: RoomId) -> None:
-        """Note that this home was told all there is of a sealed room of its person."""
-        handle = self._desk.rooms.open_actor(room)
-        if handle is not None and self._turning.is_ours(handle.aggregate):
-            self._exchanges.note_level(handle.aggregate)
-
-    async def send_lost_epochs(self, room: RoomId) -> None:
-        """Send the relay the records again that it lost of a sealed room, because an older copy of its store was put in
-        place: else nobody could say anything there under the newest one. Where the relay lost as well who came or went,
-        it takes none."""
-        handle = await self._desk.rooms.get(room)
-        mirror = await handle.quiet()
-        calls, state = self.calls, mirror.state
-        if calls is None or state.alarm is not None or not self._turning.is_ours(mirror):
-            return
-        asked = t.PullEpochs(room=room, agent=state.owner, upto=state.epochs.number, limit=1)
-        try:
-            await calls.call("link.epochs", asked, WAIT_S)
-            return
-        except ParlerError as error:
-            number = error.details.get("number")
-            if error.code != "stale_epoch" or type(number) is not int:
-                return
-        for epoch in await self._turning.since(mirror, number):
-            await calls.call("link.epoch", t.EpochAtRoom(room=room, epoch=epoch), WAIT_S)
-
-    async def _tell_fresh_keys(self, connection: LinkConnection) -> None:
-        """Tell sealed rooms the fresh keys of agents of this home. The next record of each room uses them."""
-        for room in sorted(self._level):
-            handle = self._desk.rooms.open_actor(room)
-            state = None if handle is None else handle.aggregate.state
-            if state is None or not state.lifecycle.sealed or state.closed or state.alarm is not None:
-                continue
-            for agent, entry in list(state.epochs.roster.items()):
-                if not self.mirrors.is_ours(agent) or agent in state.epochs.leaving:
-                    continue
-                counter = await self._secrets.fresh(self.home, agent, entry.counter)
-                if counter <= max(entry.counter, self._told_keys.get((room, agent), 0)):
-                    continue
-                key = await self._secrets.told_key(self.home, agent)
-                params = t.SealingKeyAtRoom(room=room, statement=key.body, signature=key.signature)
-                try:
-                    await connection.call("link.sealing_key", params, WAIT_S)
-                except ParlerError as error:
-                    # The others are told theirs all the same, and how far agents have read.
-                    log.warning("room %s takes no fresh key of %s now: %s", room, agent, error.code)
-                    if error.spec.retryable:
-                        continue
-                self._told_keys[room, agent] = counter
-
-    async def _tell_lines(self, connection: LinkConnection) -> None:
-        """Say once a day, in each sealed room of this home's person, that this home is there, and how it has the
-        room. It is said of what the relay told on this link: nothing is signed on what an older copy held."""
-        if "link.owner_line" not in connection.welcome.operations:
-            return
-        for room in sorted(self._level):
-            handle = self._desk.rooms.open_actor(room)
-            line = None if handle is None else self._turning.line_due(handle.aggregate, self._desk.clock.now())
-            told = self._lined.get(room)
-            if line is None or (told is not None and 0 <= line.at - told < LINE_AGAIN_MS):
-                continue
-            self._lined[room] = line.at
-            signed = self._turning.signed_line(line)
-            params = t.OwnerLineAtRoom(room=room, statement=signed.body, signature=signed.signature)
-            try:
-                await connection.call("link.owner_line", params, WAIT_S)
-            except ParlerError as error:
-                log.warning("room %s takes no line of its owner now: %s", room, error.code)
-
-    async def _turn(self, room: RoomId) -> None:
-        try:
-            await trio.sleep(GATHER_S)
-            for _ in range(TURN_TRIES):
-                handle = await self._desk.rooms.get(room)
-                mirror = await handle.quiet()
-                calls, number = self.calls, mirror.state.epochs.number
-                # On another link that began meanwhile, all that is there comes first: nothing is signed on less.
-                if calls is None or room not in self._level:
-                    return
-                if not self._turning.is_due(mirror, self._desk.now_at(self.home)):
-                    return
-                epoch = await self._turning.following(mirror)
-                if epoch is None:
-                    return
-                try:
-                    await calls.call("link.epoch", t.EpochAtRoom(room=room, epoch=epoch), WAIT_S)
-                    self._turning.note_made(room, self._desk.now_at(self.home))
-                except ParlerError as error:
-                    if error.code != "stale_epoch":
-                        log.warning("an epoch of room %s waits: %s", room, error.code)
-                        return
-                    # It may lack records that it had, which come first.
-                    await self.send_lost_epochs(room)
-                # What came meanwhile is told before what the next try goes by.
-                await self.mirrors.until(room, partial(_is_past, number), TURNED_S)
-        finally:
-            self._turned.discard(room)
 
     @staticmethod
     async def _pull(connection: LinkConnection, wanted: t.PullEpochs) -> t.PulledEpochs:
         """Records of a sealed room's epochs, from the relay. Raises `Refused`."""
         try:
-            pulled = await connection.call("link.epochs", wanted, WAIT_S)
+            pulled = await connection.call("link.epochs", wanted, CALL_S)
         except ParlerError as error:
             raise refused(error) from error
         assert isinstance(pulled, t.PulledEpochs)
@@ -736,7 +563,7 @@ class Link:
         has_place = room not in self._followed and len(self._followed) < t.MAX_FOLLOWED
         if is_ours and has_place and await self.mirrors.is_sound(room):
             self._followed.add(room)
-            await connection.call("link.watch", t.FollowRoom(resume=await self.mirrors.resume(room)), WAIT_S)
+            await connection.call("link.watch", t.FollowRoom(resume=await self.mirrors.resume(room)), CALL_S)
 
     def bring_in(self, room: RoomId, agent: AgentId) -> None:
         """Let an agent of this home come into a direct room there, as soon as the relay lets it in."""
@@ -763,7 +590,7 @@ class Link:
 
     def _comes_in(self, agent: AgentId) -> bool:
         """Whether this is an agent of this home that does not speak over this link yet."""
-        return agent not in self._attached and self.mirrors.is_ours(agent)
+        return not self._speakers.is_attached(agent) and self.mirrors.is_ours(agent)
 
     def _ended(self, room: RoomId) -> None:
         """The link follows a room no longer."""
@@ -771,92 +598,12 @@ class Link:
         self._level.discard(room)
         self._changed()
 
-    # -- who speaks ----------------------------------------------------------------------------------------
-
-    async def _attach(self, connection: LinkConnection, agents: Iterable[AgentId]) -> list[t.Standing]:
-        """Attach agents that are not yet attached, or were so long ago that it is time again; how these stand to rooms
-        there."""
-        standing: list[t.Standing] = []
-        async with self._attaching:
-            now = self._desk.clock.now()
-            new = [agent for agent in agents if now >= self._attached.get(agent, now)]
-            for start in range(0, len(new), ATTACH_AT_ONCE):
-                part = new[start : start + ATTACH_AT_ONCE]
-                attachments = tuple(self._attachment(connection, agent) for agent in part)
-                attached = await connection.call("link.attach", t.Attach(agents=attachments), WAIT_S)
-                assert isinstance(attached, t.Attached)
-                if connection is self.connection:
-                    # The relay counts by its own clock, which may be ahead of ours.
-                    lasts = DELEGATION_TTL_MS - max(0, attached.now - now)
-                    self._attached |= dict.fromkeys(part, Millis(now + lasts // 2))
-                standing += attached.rooms
-            # Before anybody there finds an agent, the key is there to which its first message is sealed.
-            await self._tell_direct_keys(connection, new)
-        return standing
-
-    async def _tell_direct_keys(self, connection: LinkConnection, agents: Sequence[AgentId]) -> None:
-        """Tell the relay the newest sealing keys of attached agents that it was not told on this link. Whoever opens a
-        direct room for one of them asks for its key."""
-        if "link.direct_keys" not in connection.welcome.operations:
-            return
-        for start in range(0, len(agents), ATTACH_AT_ONCE):
-            told: list[t.OwnDirectKey] = []
-            counters: dict[AgentId, int] = {}
-            for agent in agents[start : start + ATTACH_AT_ONCE]:
-                counter = await self._secrets.newest(self.home, agent)
-                if counter == self._told_direct.get(agent):
-                    continue
-                key = await self._secrets.told_key(self.home, agent)
-                text, signature = issue(self._signers, agent, self._desk.clock.now())
-                counters[agent] = counter
-                told.append(
-                    t.OwnDirectKey(
-                        statement=key.body, signature=key.signature, delegation=text, delegation_signature=signature
-                    )
-                )
-            if not told:
-                continue
-            try:
-                await connection.call("link.direct_keys", t.TellDirectKeys(keys=tuple(told)), WAIT_S)
-            except ParlerError as error:
-                # Without it their first messages wait until both machines are there.
-                log.warning("%s takes no keys for direct rooms now: %s", self.name, error.code)
-                return
-            self._told_direct |= counters
-
-    def _attachment(self, connection: LinkConnection, agent: AgentId) -> t.Attachment:
-        # By the relay's clock, which judges it: this machine's may be off by days.
-        now = Millis(self._desk.clock.now() + connection.clock_ahead_ms)
-        text, signature = issue(self._signers, agent, now)
-        principal = self._signers.principal
-        signed = self._signers.sign(agent, "parler/link", attach_bytes(connection.channel, agent, principal))
-        return t.Attachment(agent=agent, delegation=text, delegation_signature=signature, signature=signed)
-
-    async def _agents(self) -> list[AgentId]:
-        """The agents of this home that are in a room there, knock at one, or wrote what waits for it, and those that
-        have a card, because somebody there may write to them directly."""
-        standings = await self._standings()
-        carded = {card.agent for card in self._desk.rooms.home.aggregate.cards()}
-        writing = {row.agent for row in self.outbox if not row.refused}
-        return sorted({agent for agent, _ in standings} | writing | carded)
-
-    async def _rooms(self) -> list[RoomId]:
-        """The rooms there that agents of this home are in or knock at."""
-        return sorted({room for _, room in await self._standings()})
-
-    async def _standings(self) -> list[tuple[AgentId, RoomId]]:
-        """How agents of this home stand to the rooms there whose home did not contradict itself."""
-        agents = list(self._desk.rooms.home.aggregate.state.agents)
-        standings = await self._desk.library.standings_at(self.home, agents)
-        sound = {room for room in sorted({room for _, room in standings}) if await self.mirrors.is_sound(room)}
-        return [(agent, room) for agent, room in standings if room in sound]
-
     # -- whether it is needed ------------------------------------------------------------------------------
 
     @property
     def _is_needed(self) -> bool:
         is_asked_for = trio.current_time() - self._asked_at < LINGER_S
-        return bool(self.outbox.waiting or self._owned) or self._owes_cards or is_asked_for
+        return bool(self.outbox.waiting or self.sealed.owned) or self._owes_cards or is_asked_for
 
     @property
     def _owes_cards(self) -> bool:
@@ -867,10 +614,11 @@ class Link:
     async def _look(self) -> None:
         """From time to time: is an agent connected that is in a room there, and how far has each read."""
         try:
-            await self._find_owned()
-            await self._exchanges.drop_unanswered()
+            await self.sealed.load(await self._speakers.rooms())
         except ParlerError as error:
             log.warning("what is left to do for sealed rooms at %s is not known: %s", self.name, error.code)
+        if self.sealed.owned:
+            self._changed()
         while not self.is_removed:
             with self._desk.notifier.listen(topics.seats()) as waiter:
                 waiter.clear()
@@ -880,87 +628,37 @@ class Link:
                     elif not self._is_needed:
                         self._changed()
                     if (calls := self.calls) is not None:
-                        await self._attach(calls, tuple(self._attached))
-                        for room in sorted(self._level):
-                            self._turn_if_due(room)
-                            self._exchange_if_due(room, looks=True)
-                            self._note_level(room)
-                        await self._tell_fresh_keys(calls)
-                        await self._tell_direct_keys(calls, tuple(self._attached))
-                        await self._tell_lines(calls)
-                        await self._tell_cursors(calls)
-                        await self._tell_sights(calls)
+                        await self._tell(calls)
                 except ParlerError as error:
                     log.warning("the link to %s: %s", self.name, error.code)
                 with trio.move_on_after(LOOK_S):
                     await waiter.wait()
 
+    async def _tell(self, connection: LinkConnection) -> None:
+        """Tell the relay what it does not know yet, and do what is due in sealed rooms there."""
+        await self._speakers.attach(connection, self._speakers.attached)
+        await self.sealed.look(connection, sorted(self._level))
+        await self._speakers.tell_direct_keys(connection, self._speakers.attached)
+        await self._reports.tell_cursors(connection, await self._speakers.standings())
+        await self._reports.tell_sights(connection)
+
     def tell_sights(self, words: Sequence[t.SightAtRoom]) -> None:
         """Tell the relay these words at the next look, which begins now where the link is up. What is told to nobody
         when the daemon ends, or is more than is kept, the relay never knows."""
-        for word in words:
-            self._untold_sights[word.id, word.agent] = word
+        self._reports.note_sights(words)
         self._desk.notifier.publish([topics.seats()])
-
-    async def _tell_sights(self, connection: LinkConnection) -> None:
-        told = list(self._untold_sights.items())[: t.MAX_PAGE]
-        if not told:
-            return
-        try:
-            await connection.call("link.sighted", t.TellSightsAtRoom(sights=tuple(word for _, word in told)), WAIT_S)
-        except ParlerError as error:
-            if error.code != "unknown_operation":
-                raise
-            # A relay of an older version, to which nobody can tell it.
-        for key, word in told:
-            if self._untold_sights.get(key) is word:
-                del self._untold_sights[key]
 
     async def _is_wanted_by_agents(self) -> bool:
         connected = {agent for caller in self._desk.connected if (agent := self._desk.seats.acts_as(caller))}
         if self.home == self._homes.default and any(map(self._desk.rooms.home.aggregate.card_of, connected)):
             # The card of an agent stands there by default, and who finds it may write to the agent.
             return True
-        return bool(connected) and any(agent in connected for agent, _ in await self._standings())
+        return bool(connected) and any(agent in connected for agent, _ in await self._speakers.standings())
 
     async def _until_unneeded(self) -> None:
         while self._is_needed and not self.is_removed:
             change = self._change
             await change.wait()
-
-    async def _tell_cursors(self, connection: LinkConnection) -> None:
-        """How far agents have read, and how present they are: what the relay does not know yet."""
-        news: list[t.LinkCursor] = []
-        news_to: dict[tuple[RoomId, AgentId], tuple[int, int, int]] = {}
-        present: dict[AgentId, tuple[str, t.StatedStatus | msgspec.UnsetType]] = {}
-        within_sealed: set[AgentId] = set()
-        for agent, room in await self._standings():
-            handle = self._desk.rooms.open_actor(room)
-            member = None if handle is None else handle.aggregate.state.members.get(agent)
-            if handle is None or member is None or not member.present:
-                continue
-            present[agent] = self._desk.presence.of(agent)[0], self._desk.presence.stated(agent) or msgspec.UNSET
-            if handle.aggregate.state.lifecycle.sealed:
-                within_sealed.add(agent)
-            here = await self._desk.library.numbers_read(room, handle.aggregate.view(agent))
-            shifts = shifts_of(handle.aggregate.state.membership, agent)
-            read, acknowledged = (number_at_home(shifts, number) for number in here)
-            upto = handle.aggregate.state.epoch, read, acknowledged
-            if self._told.get((room, agent), (0, 0, 0)) < upto and len(news) < t.MAX_FOLLOWED:
-                news.append(t.LinkCursor(room=room, agent=agent, read=read, acknowledged=acknowledged))
-                news_to[room, agent] = upto
-        # What an agent says that it does is its own words, and one word is told for all of its rooms.
-        present |= {agent: (present[agent][0], msgspec.UNSET) for agent in within_sealed}
-        moved = {agent: said for agent, said in present.items() if self._told_presence.get(agent) != said}
-        told = tuple(
-            t.TellPresence(agent=agent, presence=cast(Any, word), stated=stated)
-            for agent, (word, stated) in moved.items()
-        )
-        if news or told:
-            told = told[: t.MAX_ATTACHED]
-            await connection.call("link.cursors", t.TellCursors(cursors=tuple(news), presence=told), WAIT_S)
-            self._told |= news_to
-            self._told_presence |= {AgentId(each.agent): (each.presence, each.stated) for each in told}
 
     # -- failures ------------------------------------------------------------------------------------------
 
@@ -988,15 +686,10 @@ class Link:
         self._change = trio.Event()
 
 
-def _is_past(number: int, room: Room) -> bool:
-    """Whether a later epoch than this one is in force."""
-    return room.state.epochs.number > number
-
-
 async def _is_deleted(connection: LinkConnection, room: RoomId) -> bool:
     """Whether the relay says that a room was deleted there."""
     try:
-        await connection.call("link.head", t.AskHead(room=room), WAIT_S)
+        await connection.call("link.head", t.AskHead(room=room), CALL_S)
     except ParlerError as error:
         if error.code not in ("room_deleted", "no_such_room", "not_owner"):
             raise
@@ -1004,7 +697,7 @@ async def _is_deleted(connection: LinkConnection, room: RoomId) -> bool:
     return False
 
 
-def urls_of(addresses: Iterable[str]) -> list[str]:
+def _urls_of(addresses: Iterable[str]) -> list[str]:
     """The addresses that a relay told (`host:port`), as far as they are some."""
     found: list[str] = []
     for address in addresses:

@@ -25,7 +25,7 @@ from parlerd.engine.handles import LOCAL, ForsakenRoom, Queued, RoomHandle, Unde
 from parlerd.engine.ports import Signers
 from parlerd.engine.publishing import Publishing
 from parlerd.identity.codes import TypedKey, secret_bytes
-from parlerd.identity.join_line import fingerprint, fits, home_name, is_loopback, parse
+from parlerd.identity.join_line import fingerprint, fits, is_loopback, parse
 from parlerd.identity.proofs import read_opening, signed
 from parlerd.operations import types as t
 from parlerd.uplink.asking.room_home import RoomHome
@@ -125,8 +125,7 @@ class Uplinks:
         return self._homes.named(name).id
 
     def name_of(self, home: HomeId) -> str:
-        added = self._homes.get(home)
-        return home_name("home", home) if added is None else added.name
+        return self._homes.name_of(home)
 
     def join_line(self, home: HomeId) -> str | None:
         added = self._homes.get(home)

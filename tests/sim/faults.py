@@ -48,7 +48,7 @@ from parlerd.identity import proofs, transcript
 from parlerd.identity.transcript import Transcript
 from parlerd.operations import types as t
 from parlerd.store.port import MarkDelivery, MoveCursor, OutboxRow, PutOutbox, StoredMessage
-from parlerd.uplink import connection, link, mirrors
+from parlerd.uplink import connection, mirrors, speakers
 from parlerd.uplink.arriving import cards, items, knocks, members, owners
 from parlerd.uplink.arriving.hearing import Arrival, Grounds, Hearing, Past
 from parlerd.uplink.composing import Decided
@@ -57,6 +57,7 @@ from parlerd.uplink.lanes import Lane, Post
 from parlerd.uplink.link import Link
 from parlerd.uplink.mirrors import Mirrors
 from parlerd.uplink.outbox import Outbox
+from parlerd.uplink.speakers import Speakers
 from parlerd.uplink.uplinks import Uplinks
 from parlerd.uplink.walking import Pull
 from parlerd.wire import link as wire_link
@@ -413,7 +414,7 @@ def _(patch: Patch) -> None:
     def for_any(channel: bytes, agent: AgentId, principal: PrincipalId) -> bytes:
         return transcript.attach_bytes(b"", agent, principal)
 
-    for module in (link, linking):
+    for module in (speakers, linking):
         patch.setattr(module, "attach_bytes", for_any)
 
 
@@ -425,12 +426,12 @@ def _(patch: Patch) -> None:
 
 @fault("delegation-not-renewed", "nothing lets an agent speak on over a link that lasts", hostile.Lasting)
 def _(patch: Patch) -> None:
-    attach = Link._attach
+    attach = Speakers.attach
 
-    async def once(self: Link, connection: Any, agents: Iterable[AgentId]) -> list[t.Standing]:
+    async def once(self: Speakers, connection: Any, agents: Iterable[AgentId]) -> list[t.Standing]:
         return await attach(self, connection, [agent for agent in agents if agent not in self._attached])
 
-    patch.setattr(Link, "_attach", once)
+    patch.setattr(Speakers, "attach", once)
 
 
 @fault("own-clock", "a daemon counts by its own clock what the relay judges by the relay's")

@@ -22,7 +22,7 @@ from parlerd.identity.sealing import derive
 from parlerd.uplink.arriving import records, statements
 from parlerd.uplink.arriving.hearing import Contradiction
 from parlerd.uplink.arriving.pages import Page
-from parlerd.uplink.link import Link
+from parlerd.uplink.sealed_rooms import SealedRooms
 from parlerd.uplink.secrets import Secrets
 from parlerd.uplink.turning import Turning
 from tests.sim.faults import Patch, fault
@@ -181,8 +181,8 @@ def _(patch: Patch) -> None:
 
 @fault("no-record-behind-a-rewind", "no record is made for a room that was rewound", WentBack)
 def _(patch: Patch) -> None:
-    async def sends_none(self: Link, room: RoomId) -> None:
+    async def sends_none(self: SealedRooms, room: RoomId) -> None:
         await trio.lowlevel.checkpoint()
 
     patch.setattr(Turning, "_is_over", lambda self, room, now: self._is_used_up(room, now))
-    patch.setattr(Link, "send_lost_epochs", sends_none)
+    patch.setattr(SealedRooms, "send_lost", sends_none)

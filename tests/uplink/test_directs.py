@@ -451,8 +451,8 @@ async def opening(
     )
     epoch: t.EpochTold | None = None
     if not clear:
-        made = link._turning.first(opened, room, title, await link._secrets.told_key(link.home, agent))
-        epoch = link._turning.told(made)
+        made = link.sealed._turning.first(opened, room, title, await link.sealed._secrets.told_key(link.home, agent))
+        epoch = link.sealed._turning.told(made)
     return room, t.OpenRemoteRoom(
         opening=body,
         opening_signature=keys.sign(keys.principal, "parler/opening", body),

@@ -96,6 +96,14 @@ def test_a_removed_relay_is_gone_and_is_no_longer_where_sessions_open(path: Path
         assert each.default is None
 
 
+def test_a_relay_that_is_not_known_any_more_is_called_by_its_key(path: Path) -> None:
+    homes = Homes(path)
+    added = homes.add(TEAM, "team", "wss://a:1", TEAM)
+    assert homes.name_of(TEAM) == added.name
+    homes.remove(TEAM)
+    assert homes.name_of(TEAM) == home_name("home", TEAM)
+
+
 def test_the_default_is_a_relay_that_was_added_or_this_machine(path: Path) -> None:
     homes = Homes(path)
     homes.add(TEAM, "team", "wss://a:1", TEAM)

@@ -87,7 +87,7 @@ def test_who_owned_the_room_once_lets_nobody_read_any_more(tmp_path: Path, monke
             await settle()
             mallory, card = let_in(meeting, meeting.ann, "mallory")
             (link,) = meeting.ben.uplinks._links.values()
-            link._turned.add(RoomId(meeting.opened.room))
+            link.sealed._turned.add(RoomId(meeting.opened.room))
             room = await tell(meeting, card=card)
             assert room.state.members[mallory].present
             assert room.state.contradicted == ""

@@ -71,7 +71,7 @@ async def _rewind(home: RoomHome, by: By, *, confirmed: bool) -> t.RewoundRoom:
     )
     await home.shown(lambda room: room.state.epoch >= epoch)
     await _revoke_again(home)
-    await home.link.send_lost_epochs(home.room)
+    await home.link.sealed.send_lost(home.room)
     return msgspec.structs.replace(answer, status="rewound")
 
 
