@@ -29,7 +29,7 @@ from parlerd.engine.authors import Draft, Words
 from parlerd.engine.handles import taken_out
 from parlerd.engine.submissions import Settled, Submission
 from parlerd.uplink.asking import errands
-from parlerd.uplink.asking.room_home import RoomHome, is_told
+from parlerd.uplink.asking.room_home import RoomHome, may_be_told
 from parlerd.uplink.composing import Composer, Decided
 from parlerd.uplink.lanes import ANSWER_S, Post, answers_offer, said_as
 
@@ -92,7 +92,7 @@ class RoomLine:
         key = command.idempotency_key
         if key is None:
             return command
-        if home.is_sealed and command.memory is not None and not is_told(key):
+        if home.is_sealed and command.memory is not None and not may_be_told(key):
             # The home is told neither that a message belongs to the memory nor, with that, which of two requests with
             # one key it is.
             key = f"{command.operation} {key}"

@@ -125,7 +125,7 @@ class RoomHome:
     def hidden(self, key: str) -> str:
         """An idempotency key as the room's home is told it: in a sealed room nobody can guess it and find the guess
         confirmed. A key that was drawn for a message says nothing but the message's id, and finds that message."""
-        return key if not self.is_sealed or is_told(key) else self.secrets.hidden_key(self.room, key)
+        return key if not self.is_sealed or may_be_told(key) else self.secrets.hidden_key(self.room, key)
 
     def own_key(self, id: KeyId) -> Spelled | None:
         """A key of a room of this home's person, which spells it: nobody typed it here."""
@@ -161,7 +161,7 @@ class RoomHome:
             require_sound(room.state.lifecycle)
 
 
-def is_told(key: str) -> bool:
+def may_be_told(key: str) -> bool:
     """Whether an idempotency key may be told to a room's home as it is."""
     return _TOLD.match(key) is not None
 
