@@ -60,7 +60,9 @@ def _span(ms: int) -> str:
 
 
 def _words(value: Any) -> list[str]:
-    """What a detail holds, one after the other."""
+    """What a detail holds, one after the other, with the names of what has one. When something was is left out: only
+    what is there now helps."""
     if isinstance(value, dict):
-        return [word for item in value.values() for word in _words(item)]
+        named = ((name, item) for name, item in value.items() if not str(name).endswith("_at"))
+        return [word for name, item in named for word in (str(name), *_words(item))]
     return [str(value)]

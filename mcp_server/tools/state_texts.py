@@ -356,9 +356,14 @@ def no_module(result: t.ModuleDeleted, writer: Writer, offset: int) -> str:
 
 def affordances(result: t.Affordances, writer: Writer, offset: int) -> str:
     where = writer.fencer.name(result.name or result.room)
-    may = [_call(each.operation) for each in result.affordances if each.allowed]
-    not_now = [f"{_call(each.operation)} ({each.reason})" for each in result.affordances if not each.allowed]
+    may = [call for each in result.affordances if each.allowed and (call := _call(each.operation))]
+    by_command = [call for each in result.affordances if each.allowed and (call := _command(each.operation))]
+    not_now = [
+        f"{call} ({each.reason})" for each in result.affordances if not each.allowed and (call := _call(each.operation))
+    ]
     lines = [f"You are {_plain(result.you)} in {where}. You may: {', '.join(may) or 'nothing'}."]
+    if by_command:
+        lines.append(f"Your user may, in a terminal: {', '.join(by_command)}.")
     if not_now:
         lines.append(f"Not: {', '.join(not_now)}.")
     if isinstance(result.actions, list) and result.actions:
@@ -376,11 +381,17 @@ def _reason(code: Any) -> str:
 
 
 def _call(operation: str) -> str:
-    """An operation as the tool and the verb by which a model does it; by its name where it is a command alone."""
+    """An operation as the tool and the verb by which a model does it; empty where it is a command alone."""
     known = OPERATIONS.get(operation)
     if known is None or known.tool is None:
-        return _plain(operation)
+        return ""
     return f"{known.tool.tool}{f' {known.tool.verb}' if known.tool.verb else ''}"
+
+
+def _command(operation: str) -> str:
+    """The command of an operation that no tool does; empty for any other."""
+    known = OPERATIONS.get(operation)
+    return "" if known is None or known.tool is not None else known.command
 
 
 def _step(step: t.NextStep) -> str:

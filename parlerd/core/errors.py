@@ -499,7 +499,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     _E(
         "owner_stays",
         "The owner of a room does not leave it: nobody would be left to decide who comes in.",
-        "End the room for all with parler room archive, or leave it open.",
+        "Give the room to another member with `parler room transfer`, or end it for all with `parler room archive`.",
         tool_hint="End it for all with parler_leave, or leave it open.",
         scope="room",
         status=403,
@@ -806,7 +806,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "version_conflict",
         "Somebody wrote this key meanwhile: it is not at the version that you named.",
         "Read what is there now, and write again with that version.",
-        tool_hint="Recall the key, and remember it again with if_version as it is now.",
+        tool_hint="Read what is there now, and write again with if_version as it is now.",
         fault="peer",
         status=409,
     ),
@@ -897,7 +897,13 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         scope="room",
         status=429,
     ),
-    _E("no_such_message", "There is no such message among those you may see.", "Check the id.", status=404),
+    _E(
+        "no_such_message",
+        "There is no such message among those you may see.",
+        "Name it by its number, which `parler recv --all` shows, or by its id.",
+        tool_hint='Name it by its number: parler_recv {"since":0} shows the numbers.',
+        status=404,
+    ),
     # -- files and code
     _E(
         "no_such_blob",

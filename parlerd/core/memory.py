@@ -91,7 +91,7 @@ def noted(
             if known is _NO_ENTRY and not is_whole:
                 raise Refused("sealed_room", _UNKNOWN)
             if part.if_version != current:
-                raise Refused("version_conflict", _conflict(part.key, current), current=current)
+                raise Refused("version_conflict", _conflict(part.key, current), tool_hint=_AGAIN, current=current)
         if part.key and known is _NO_ENTRY and len(state.keys) >= MAX_KEYS and compares:
             raise Refused("memory_full", limit=MAX_KEYS)
         return _written(known, part.key, known.version + 1)
@@ -177,6 +177,10 @@ _UNKNOWN: Final = (
     "This machine does not have all that the room remembers, so it cannot tell whether something is there under the "
     "key, and nobody else compares in a sealed room."
 )
+
+
+_AGAIN: Final = "Recall the key, and remember it again with if_version as it is now."
+"""What an agent does that wrote a fact which is at another version."""
 
 
 def _conflict(key: str, current: int) -> str:

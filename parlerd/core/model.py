@@ -155,13 +155,13 @@ _BLOB = re.compile(r"[0-9a-f]{64}\Z")
 _KEY = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 
 
-def label(text: str) -> Label:
-    """`text` as a name. Raises `Refused(invalid_name)`.
+def label(text: str, what: str = "name") -> Label:
+    """`text` as a name, or as `what` else it is. Raises `Refused(invalid_name)`.
 
     ASCII alone passes, so mixed scripts and look-alikes cannot. Source: security spec C8.
     """
     if _LABEL.match(text) is None:
-        raise Refused("invalid_name", length=len(text))
+        raise Refused("invalid_name", f"That is not a usable {what}.", length=len(text))
     return Label(text)
 
 
@@ -191,7 +191,7 @@ def role_name(text: str) -> Label:
     """
     if text.casefold() in RESERVED:
         raise Refused("invalid_name", f"{text!r} stands for someone else and is nobody's role.", hint="Use another.")
-    return label(text)
+    return label(text, "role")
 
 
 def is_role(text: str) -> bool:

@@ -55,7 +55,9 @@ def _version_conflict(details: Mapping[str, Any]) -> str | None:
     if not key:
         return None
     version = _number(current, "version") if isinstance(current, dict) else None
-    return f"There is no key {key}." if version is None else f"The key {key} is at version {version}."
+    if version is None:
+        return f"There is no key {key}, which counts as version 0."
+    return f"The key {key} is at version {version}."
 
 
 def _no_such_key(details: Mapping[str, Any]) -> str | None:
@@ -79,7 +81,9 @@ def _wrong_type(details: Mapping[str, Any]) -> str | None:
     done = {"increment": "incremented", "merge": "merged", "append": "appended to"}.get(act)
     if not (done and found):
         return None
-    return f"There is {_ARTICLES.get(found, '')}{found}, which cannot be {done}."
+    value = f"{_ARTICLES.get(found, '')}{found}, which cannot be {done}."
+    key = _name(details, "key")
+    return f"The key {key} holds {value}" if key else f"There is {value}"
 
 
 def _invalid_param(details: Mapping[str, Any]) -> str | None:

@@ -348,7 +348,10 @@ class Draft:
             self._put(scope, key, kept, _Kept(kept.version, None))
             self._add(e.StateDeleted(scope=scope, key=key, version=kept.version))
             return
-        text = b"" if write.expr is not None else _text_after(write, kept.text)
+        try:
+            text = b"" if write.expr is not None else _text_after(write, kept.text)
+        except Refused as refused:
+            raise _of_key(refused, key) from None
         keeps = write.act != "set" and kept.text is not None and write.timer is None and write.enabled is None
         timer = kept.timer if keeps else None if write.timer is None else started(write.timer, self._now)
         version = kept.version + 1
@@ -460,6 +463,13 @@ def _text_after(write: c.StateWrite, before: bytes | None) -> bytes:
             return text_of(appended([] if before is None else read(before), write.value))
         case _:
             return text_of(write.value)
+
+
+def _of_key(refused: Refused, key: str) -> Refused:
+    """A refusal of what a key holds, which names the key."""
+    if refused.code != "wrong_type":
+        return refused
+    return refusal(refused.code, {**refused.details, "key": key})
 
 
 def shown(entries: Entries, resolver: Resolver, scope: str, key: str, entry: Entry) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import msgspec
 
 from parlerd.core import topics
 from parlerd.core.errors import Refused
-from parlerd.core.model import PeerText, label
+from parlerd.core.model import Label, PeerText, is_label
 from parlerd.core.resolver import MODULE
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
@@ -55,5 +55,8 @@ class Stating:
             raise Refused("invalid_param", f"Parler itself finds out who is {words}.", param="status")
         if params.status == MODULE:
             raise Refused("invalid_param", "Expressions see this word of modules alone.", param="status")
+        if not is_label(params.status):
+            said = "A status is one word, such as busy; what else there is to say goes into the text beside it."
+            raise Refused("invalid_name", said, param="status")
         now = self._desk.clock.now()
-        return t.StatedStatus(status=label(params.status), text=PeerText(params.text), at=now)
+        return t.StatedStatus(status=Label(params.status), text=PeerText(params.text), at=now)

@@ -208,7 +208,7 @@ def _params(tool: Tool, operation: Operation, fields: dict[str, Any]) -> Params:
     try:
         return msgspec.convert(fields, shape)
     except msgspec.ValidationError as error:
-        raise _refuse(tool, "", _plainly(tool, str(error))) from None
+        raise _refuse(tool, "", _plainly(tool, shape, str(error))) from None
 
 
 def _argument_of(tool: Tool, field: str) -> Argument | None:
@@ -218,9 +218,10 @@ def _argument_of(tool: Tool, field: str) -> Argument | None:
 
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
 _AT: Final = re.compile(r" - at `\$\.(\w+)")
+_BOUND: Final = re.compile(r"Expected `int` (<=|>=) (-?\d+)")
 
 
-def _plainly(tool: Tool, said: str) -> str:
+def _plainly(tool: Tool, shape: type[Params], said: str) -> str:
     """What a validator says of a tool's parameters, in words for whoever made the call."""
     if missing := _MISSING.search(said):
         return f"{missing[1]} is missing."
@@ -230,7 +231,21 @@ def _plainly(tool: Tool, said: str) -> str:
     argument, problem = _argument_of(tool, at[1]), said.partition(" - at ")[0]
     if argument is None:
         return f"{at[1]} is not valid: {problem}."
-    return argument.rule or f"{argument.name} is not valid: {problem}."
+    if argument.rule:
+        return argument.rule
+    if bound := _BOUND.match(problem):
+        return f"{argument.name} is {'at most' if bound[1] == '<=' else 'at least'} {bound[2]}."
+    if problem.startswith("Invalid enum value") and (words := _words_of(shape, at[1])):
+        return f"{argument.name} is one of: {', '.join(words)}."
+    return f"{argument.name} is not valid: {problem}."
+
+
+def _words_of(shape: type[Params], field: str) -> list[str]:
+    """The words that a parameter takes, where it takes certain words alone."""
+    (wanted,) = [each.type for each in msgspec.structs.fields(shape) if each.encode_name == field]
+    about = msgspec.inspect.type_info(wanted)
+    kinds = about.types if isinstance(about, msgspec.inspect.UnionType) else (about,)
+    return [str(word) for kind in kinds if isinstance(kind, msgspec.inspect.LiteralType) for word in kind.values]
 
 
 @cache

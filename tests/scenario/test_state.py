@@ -80,7 +80,7 @@ def test_counters_lists_and_objects_grow_in_place(home: Home) -> None:
         await put(bob, "config", {"a": {"y": 2}, "b": None}, merge=True)
         assert await value(bob, "config") == {"a": {"x": 1, "y": 2}, "b": None}
         error = await bob.refused("state.set", t.SetState(key="log", value=1, increment=True))
-        assert (error.code, error.message) == ("wrong_type", "There is a list, which cannot be incremented.")
+        assert (error.code, error.message) == ("wrong_type", "The key log holds a list, which cannot be incremented.")
 
     home.play(story)
 
