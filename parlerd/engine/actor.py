@@ -204,6 +204,9 @@ class RoomActor(Generic[A]):
         """Take a command out of the line, if it is in no batch yet."""
         with suppress(ValueError):
             self._waiting.remove(submission)
+        if self._closing and self.idle:
+            # Nothing else would wake the task, which waits for what was in line.
+            self._wake.set()
 
     async def quiet(self) -> A:
         """The aggregate when nothing of it is ahead of the store: what a read may show. Raises `StoreError`."""

@@ -279,7 +279,11 @@ async def connected(
             stream.limit = PREFIX + FRAME_LIMIT
             nursery.start_soon(_listen, stream, peer, link, rest)
             nursery.start_soon(_lose_when_gone, gone, link)
-            yield link
+            try:
+                yield link
+            finally:
+                # Who holds the link longer than this block asks nobody any more, and is not answered.
+                link.lose(ParlerError("home_unreachable"))
         except ParlerError as error:
             failure, code = error, close_code(error)
         except Exception as error:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -141,8 +141,8 @@ class Links(Protocol):
         """Wait until this link told a room up to its public message of this number, for a moment at most."""
         ...
 
-    def spawn(self, work: Callable[..., Any], *args: Any) -> None:
-        """Run a task until the daemon ends."""
+    def spawn(self, work: Callable[..., Any], *args: Any) -> bool:
+        """Run a task until the daemon ends. False once the daemon ends: then the task does not begin."""
         ...
 
     def tell_refused(self, row_room: RoomId, agent: AgentId) -> None:
@@ -377,7 +377,14 @@ class Lane:
         self._wake.set()
         if not self._is_running and self._has_work:
             self._is_running = True
-            self._link.spawn(self._run)
+            if not self._link.spawn(self._run):
+                self._fail_all()
+
+    def _fail_all(self) -> None:
+        """The daemon ends, and so does every wait for what is not kept."""
+        for post in [post for post in self._posts if not post.is_kept]:
+            self._remove(post)
+            self._fail(post, Refused("draining"))
 
     @property
     def _has_work(self) -> bool:
@@ -404,6 +411,9 @@ class Lane:
                         await self._wake.wait()
                 else:
                     await trio.lowlevel.checkpoint()
+        except trio.Cancelled:
+            self._fail_all()
+            raise
         except Exception:
             # A mistake of ours: whoever waits hears so, and what is kept is sent when something is offered next.
             for post in [post for post in self._posts if not post.is_kept]:
@@ -479,7 +489,7 @@ class Lane:
                 post.is_taken = True
                 await self._outbox.drop(post.id)
                 self._remove(post)
-                self._link.spawn(self._repeated, post, await self._known(actor, decided.replay or Position(0)))
+                self._answer_by(self._repeated, post, await self._known(actor, decided.replay or Position(0)))
                 return
         except ParlerError as error:
             post.error = error
@@ -545,10 +555,10 @@ class Lane:
         if post.submission is None:
             post.done.set()
         elif answer.replayed:
-            self._link.spawn(self._repeated, post, answer)
+            self._answer_by(self._repeated, post, answer)
         elif not answer.seq:
             # Its author, a requester, is not shown it, and so the mirror may never be told of it.
-            self._link.spawn(self._numbered, post, answer, _told(post, answer), None)
+            self._answer_by(self._numbered, post, answer, _told(post, answer), None)
         else:
             self._landing[post] = answer
             self._watch_for(post, LAND_S)
@@ -683,13 +693,19 @@ class Lane:
                 post, Settled(Decision(answer=_late(answer)), (header,), Seq(answer.seq), receipt=_receipt(answer))
             )
         else:
-            self._link.spawn(self._numbered, post, answer, header, None)
+            self._answer_by(self._numbered, post, answer, header, None)
 
     def _landed_late(self, post: Post) -> None:
         """The mirror does not hold the message in time. The answer of the room's home is enough."""
         answer = self._landing.pop(post)
         self._landed.no_longer(MessageId(answer.id))
-        self._link.spawn(self._numbered, post, answer, _told(post, answer), None)
+        self._answer_by(self._numbered, post, answer, _told(post, answer), None)
+
+    def _answer_by(self, work: Callable[..., Awaitable[None]], post: Post, *about: Any) -> None:
+        """Let a task answer the author of a message that its home has."""
+        if not self._link.spawn(work, post, *about):
+            # Whoever asks again, with the same key, finds the message.
+            self._fail(post, Refused("draining"))
 
     async def _repeated(self, post: Post, answer: t.Posted) -> None:
         """The home had the message before, and so may the mirror."""

@@ -100,7 +100,7 @@ class Link:
         turning: Turning,
         exchanges: Exchanges,
         publishing: Publishing,
-        nursery: trio.Nursery,
+        begin: Callable[..., bool],
         called: Label,
         secret: bytes | None = None,
     ) -> None:
@@ -132,7 +132,8 @@ class Link:
         self._desk = desk
         self._signers = signers
         self._composer = composer
-        self._nursery = nursery
+        self._begin = begin
+        """Begins a task, where the daemon does not end; whether it does so."""
         self._called = called
         """What this home calls itself to a relay."""
         self._secret = secret
@@ -169,9 +170,10 @@ class Link:
         connection = self.connection
         return connection if self._is_ready and connection is not None and connection.lost is None else None
 
-    def spawn(self, work: Callable[..., Awaitable[Any]], *args: Any) -> None:
-        """Run a task until the daemon ends. An error in it ends nothing else."""
-        self._nursery.start_soon(_guarded, work, args)
+    def spawn(self, work: Callable[..., Awaitable[Any]], *args: Any) -> bool:
+        """Run a task until the daemon ends. An error in it ends nothing else. False once the daemon ends: then the task
+        does not begin, and who owes somebody an answer from it gives another one."""
+        return self._begin(_guarded, work, args)
 
     def need(self) -> None:
         """Somebody needs the link now."""
@@ -393,8 +395,9 @@ class Link:
                 self._set("idle" if connection.lost is None else "connecting")
                 for lane in self._lanes.values():
                     lane.go_on()
-        if connection.lost is not None:
-            raise connection.lost
+            lost = connection.lost
+        if lost is not None:
+            raise lost
 
     @asynccontextmanager
     async def _dialled(self) -> AsyncIterator[LinkConnection]:

@@ -7,9 +7,9 @@ Not here: one link (`link`), the file (`homes`). Above: the daemon, which puts t
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -60,6 +60,9 @@ class Uplinks:
         self._doors = Doors()
         self._desk: Desk
         self._nursery: trio.Nursery
+        """Runs the links, and what they begin."""
+        self._is_ending = False
+        """Whether `run` was cancelled: nothing begins any more, also where the engine, which ends later, asks."""
         self._author: LocalAuthor
         self._counters: Counters
         self._composer: Composer
@@ -86,11 +89,20 @@ class Uplinks:
         self._publishing = Publishing(desk, self._author)
         self._bounds = Bounds(desk, HomeId(self._signers.principal))
         async with trio.open_nursery() as self._nursery:
-            self._nursery.start_soon(self._bounds.run)
-            for added in self._homes.all():
-                await self._begin(added)
-            task_status.started()
-            await trio.sleep_forever()
+            try:
+                self._nursery.start_soon(self._bounds.run)
+                for added in self._homes.all():
+                    await self._begin(added)
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                self._is_ending = True
+
+    def _spawn(self, work: Callable[..., Awaitable[None]], *args: Any) -> bool:
+        """Begin a task; False where this ends."""
+        if not self._is_ending:
+            self._nursery.start_soon(work, *args)
+        return not self._is_ending
 
     async def _begin(self, added: AddedHome, secret: bytes | None = None) -> Link:
         link = Link(
@@ -106,13 +118,13 @@ class Uplinks:
             turning=self._turning,
             exchanges=self._exchanges,
             publishing=self._publishing,
-            nursery=self._nursery,
+            begin=self._spawn,
             called=self._called,
             secret=secret,
         )
         await link.load()
         self._links[added.id] = link
-        self._nursery.start_soon(link.run)
+        self._spawn(link.run)
         return link
 
     # -- as the engine asks --------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from functools import partial
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
@@ -986,6 +987,30 @@ def test_closing_finishes_what_waits_keeps_a_snapshot_and_refuses_more() -> None
         snapshot = store.snapshot(RoomId("r_1"))
         assert snapshot is not None
         assert snapshot.position == store.head(RoomId("r_1")).position
+
+    run(main)
+
+
+def test_a_room_that_closes_ends_also_when_the_last_command_in_its_line_is_given_up() -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            actor, owner = await one_actor(nursery, MemoryStore(), CountedKeys())
+
+            async def give_up(scope: trio.CancelScope) -> None:
+                with scope:
+                    await actor.submit(c.PostMessage(kind="text"), by(owner), draft())
+
+            scope = trio.CancelScope()
+            async with trio.open_nursery() as callers:
+                first = actor.place(c.PostMessage(kind="text"), by(owner), draft())
+                first.when_done(scope.cancel)
+                callers.start_soon(give_up, scope)
+                # Nothing more begins while somebody is about to look at the room.
+                callers.start_soon(actor.quiet)
+                await trio.testing.wait_all_tasks_blocked()
+                actor.close()
+            assert first.done
+            assert scope.cancelled_caught
 
     run(main)
 

@@ -14,7 +14,7 @@ from parlerd.core.model import HomeId, Label, PrincipalId
 from parlerd.identity.transcript import Transcript
 from parlerd.operations import types as t
 from parlerd.uplink import connection
-from parlerd.uplink.connection import FINAL, PROOF_SECONDS
+from parlerd.uplink.connection import FINAL, PROOF_SECONDS, LinkConnection
 from parlerd.wire import codec
 from parlerd.wire.calls import CREDIT
 from parlerd.wire.link import LINK_IN_FLIGHT, LINK_PROTOCOL, Challenge, LinkHello, LinkWelcome, Proof, RelayPeer
@@ -87,6 +87,28 @@ def test_each_link_has_a_channel_of_its_own() -> None:
         links = links_of(FakeEngine())
         async with linked(FakeEngine(), links) as (_, one, _), linked(FakeEngine(), links) as (_, two, _):
             assert one.channel != two.channel
+
+    run(main)
+
+
+def test_who_holds_a_link_longer_than_it_lasts_hears_that_it_is_over() -> None:
+    async def main() -> None:
+        told: list[str] = []
+
+        async def ask(link: LinkConnection) -> None:
+            with pytest.raises(ParlerError) as error:
+                await link.call("message.recv", t.Recv(wait_ms=60_000))
+            told.append(error.value.code)
+
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope() as scope:
+                async with linked(FakeEngine(), links_of(FakeEngine())) as (_, link, _):
+                    nursery.start_soon(ask, link)
+                    await trio.testing.wait_all_tasks_blocked()
+                    scope.cancel()
+                    await trio.sleep_forever()
+            await ask(link)
+        assert told == ["home_unreachable"] * 2
 
     run(main)
 

@@ -693,9 +693,9 @@ def test_messages_that_are_sent_straight_need_no_task_of_their_lane(
             begun: list[str] = []
             spawn = Link.spawn
 
-            def noted(self: Link, work: Callable[..., Awaitable[Any]], *args: Any) -> None:
+            def noted(self: Link, work: Callable[..., Awaitable[Any]], *args: Any) -> bool:
                 begun.append(getattr(work, "__name__", ""))
-                spawn(self, work, *args)
+                return spawn(self, work, *args)
 
             monkeypatch.setattr(Link, "spawn", noted)
             answers = await _all(*(partial(meeting.alice.send, text) for text in ("one", "two", "three")))

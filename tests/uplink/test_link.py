@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from parlerd.core.errors import ERRORS, Refused
+from parlerd.core.errors import ERRORS, ParlerError, Refused
 from parlerd.core.model import AgentId, RoomId
 from parlerd.core.statements import Opening, encode, room_id_of
 from parlerd.engine.callers import Caller
@@ -40,7 +40,32 @@ def test_a_relay_that_nobody_needs_is_not_dialled(tmp_path: Path) -> None:
     run(main)
 
 
-def test_a_link_ends_five_minutes_after_the_last_who_needed_it(tmp_path: Path) -> None:
+def test_what_is_asked_of_a_room_there_when_the_links_have_ended_is_refused_at_once(tmp_path: Path) -> None:
+    """The engine ends after them, and so does whoever may not be interrupted in what is under way."""
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            assert meeting.opened.session_key is not None
+            waiting = await meeting.ann_served.agent("carol")
+            meeting.ann.uplinks._nursery.cancel_scope.cancel()
+            await settle()
+            with trio.fail_after(60):
+                for op, params in (
+                    ("message.send", t.Send(text="late", room=meeting.opened.room)),
+                    ("room.role", t.GiveRole(agent="bob", role="reviewer", room=meeting.opened.room)),
+                    ("session.close", t.CloseSession(room=meeting.opened.room)),
+                ):
+                    assert (await meeting.alice.refused(op, params)).code == "draining"
+                error = await waiting.refused("session.join", t.JoinSession(session_key=meeting.opened.session_key))
+                assert error.code == "offline"
+
+    run(main)
+
+
+def test_a_link_ends_five_minutes_after_the_last_who_needed_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed: list[ParlerError] = []
+    monkeypatch.setattr(Link, "_failed", lambda self, error: failed.append(error))
+
     async def main() -> None:
         meeting = meeting_in(tmp_path)
         async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
@@ -55,6 +80,7 @@ def test_a_link_ends_five_minutes_after_the_last_who_needed_it(tmp_path: Path) -
             await trio.sleep(100)
             assert len(meeting.wires.open) == 1
             assert _entry(ann).state == "idle"
+            assert failed == []
             dialled = meeting.wires.dialled
             alice = await ann.agent("alice")
             await alice.send("back")

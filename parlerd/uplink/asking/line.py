@@ -101,12 +101,11 @@ class RoomLine:
     def _begin(self, submission: Submission) -> None:
         home = self._home
         if not isinstance(submission.command, c.PostMessage):
-            home.link.spawn(self._finishing, submission, partial(errands.run, home))
+            self._finish_by(partial(errands.run, home), submission)
         elif answers_offer(submission.command):
-            home.link.spawn(self._finishing, submission, self._answer_offer)
+            self._finish_by(self._answer_offer, submission)
         elif home.link.may_catch_up(home.room):
-            self._is_held_up = True
-            home.link.spawn(self._finishing, submission, self._offer_caught_up)
+            self._is_held_up = self._finish_by(self._offer_caught_up, submission)
         else:
             self._offer(submission, self._as_told(submission.command))
 
@@ -125,10 +124,21 @@ class RoomLine:
         assert isinstance(submission.command, c.PostMessage)
         try:
             await home.link.catch_up(home.room)
-        finally:
+        except BaseException:
             self._is_held_up = False
+            # What waits behind this one begins all the same, or hears why it does not.
+            self.move()
+            raise
+        self._is_held_up = False
         self._offer(submission, self._as_told(submission.command))
         self.move()
+
+    def _finish_by(self, work: Callable[[Submission], Awaitable[None]], submission: Submission) -> bool:
+        """Let a task do something for a submission; whether the task begins, which it does unless the daemon ends."""
+        begins = self._home.link.spawn(self._finishing, submission, work)
+        if not begins:
+            _fail(submission, Refused("draining"))
+        return begins
 
     async def _finishing(self, submission: Submission, work: Callable[[Submission], Awaitable[None]]) -> None:
         """Do something for a submission; an error is its outcome."""
@@ -150,7 +160,7 @@ class RoomLine:
             return
         under_way = home.link.lane(home.room, by.actor).find(command.idempotency_key or "", command.operation)
         if under_way is not None:
-            home.link.spawn(self._finishing, submission, partial(self._same, under_way))
+            self._finish_by(partial(self._same, under_way), submission)
             return
         if command.id is None:
             command = msgspec.structs.replace(command, id=MessageId(home.desk.random.new("m")))
@@ -169,7 +179,7 @@ class RoomLine:
         if decided is None:
             _fail(submission, error if isinstance(error, ParlerError) else ParlerError("internal"))
         elif decided.replay is not None:
-            home.link.spawn(self._finishing, submission, partial(self._replayed, decided.replay))
+            self._finish_by(partial(self._replayed, decided.replay), submission)
         else:
             home.link.lane(home.room, by.actor).offer(Post(command, by, draft, submission), decided)
         self.move()
