@@ -332,7 +332,7 @@ class RealTerminal:
     def press(self, keys: bytes) -> None:
         os.write(self.master, keys)
 
-    def shows(self, wanted: str, *, within_s: float = 20.0) -> bool:
+    def shows(self, wanted: str, *, within_s: float = 60.0) -> bool:
         """Whether `wanted` comes up from here on."""
         limit, fresh = time.monotonic() + within_s, ""
         while wanted not in fresh and (left := limit - time.monotonic()) > 0:
@@ -352,7 +352,7 @@ class RealTerminal:
     def ends(self) -> int:
         """Wait for the process; its exit code. The terminal has to be as it was."""
         assert self.shows("\x1b[?1049l"), self.seen
-        code = self.process.wait(20)
+        code = self.process.wait(60)
         assert termios.tcgetattr(self.slave) == self.before
         return code
 

@@ -45,7 +45,7 @@ def test_what_serves_the_home_and_does_not_answer_is_killed_with_it(
     home = DemoHome(tmp_path)
     with deaf("--home", str(home.home.root)) as ours, deaf("--home", str(tmp_path)) as other:
         home.end(keep=False)
-        assert ours.wait(20) == -9
+        assert ours.wait(60) == -9
         assert other.poll() is None
     assert list(tmp_path.iterdir()) == []
 

@@ -74,7 +74,7 @@ def at_once(*work: Callable[[], object]) -> None:
     together, failed = threading.Barrier(len(work)), []
 
     def run(each: Callable[[], object]) -> None:
-        together.wait(10)
+        together.wait(60)
         try:
             each()
         except Exception as error:

@@ -154,14 +154,14 @@ def test_of_two_that_take_the_same_at_once_each_shard_goes_to_one(made: Shared) 
     taken: dict[str, list[Tenure]] = {}
 
     def take(row: Row, table: SharedOut) -> None:
-        together.wait(10)
+        together.wait(60)
         taken[row.relay] = table.take(row, range(SHARDS))
 
     threads = [threading.Thread(target=take, args=(row, made.connect())) for row in (ONE, OTHER)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     found = sorted(taken["one"] + taken["other"], key=lambda tenure: tenure.shard)
     assert found == list(made.table.look().shards)
     assert {tenure.term for tenure in found} == {1}

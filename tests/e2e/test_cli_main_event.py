@@ -23,7 +23,7 @@ pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
 PARLER = [sys.executable, "-c", "import sys; sys.argv[0] = 'parler'; from parlerd.cli.main import entry; entry()"]
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 CONTEXT = "Designing auth in src/auth.rs. Chose PKCE + refresh tokens. TODO: rotation."
 
 

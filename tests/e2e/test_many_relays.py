@@ -25,12 +25,13 @@ from parlerd.uplink.connection import LinkConnection, connected
 from relay import place as places
 from relay import seen as seen_file
 from relay import store_url
-from tests.relay.test_program import PATIENCE_S, Running, free_port, until
+from tests.relay.test_program import PATIENCE_S, Running, until
 from tests.support import homes
 from tests.support import postgres as pg
 from tests.support.engine import Party, SteppedClock, texts
 from tests.support.postgres import Database
 from tests.support.relayed import ADDRESS, Book, Home, Relay, Wires
+from tests.support.team import free_port
 from tests.support.wire_client import short_home
 
 pytestmark = pytest.mark.e2e

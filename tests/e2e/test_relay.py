@@ -166,7 +166,7 @@ def test_keys_and_the_join_secret_stand_in_no_file_but_their_own_and_in_no_comma
         "--as", "bob", "session", "join", f"9J7T4K2M-4MWX2B9Q@{team.relay['name']}", code="unknown_key"
     )
     team.ben.asks("--as", "bob", "send", "a word")
-    assert texts(team.ann.asks("--as", "alice", "recv", "--wait", "20")) == ["a word"]
+    assert texts(team.ann.asks("--as", "alice", "recv", "--wait", "60")) == ["a word"]
 
     key = opened["key"].partition("@")[0]
     secret = spellings(file.read_text().strip())

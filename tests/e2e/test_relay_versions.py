@@ -61,7 +61,7 @@ def talk(team: Team, room: str) -> None:
     for one, name, other, heard in ((team.ann, "alice", team.ben, "bob"), (team.ben, "bob", team.ann, "alice")):
         said = f"{name} speaks"
         one.asks("--as", name, "send", said, "--room", room)
-        assert texts(other.asks("--as", heard, "recv", "--room", room, "--wait", "20")) == [said]
+        assert texts(other.asks("--as", heard, "recv", "--room", room, "--wait", "60")) == [said]
 
 
 def test_to_connect_again_after_an_upgrade_puts_the_newer_relay_in_the_place_of_the_older_one(
@@ -181,7 +181,7 @@ def test_what_only_the_newer_side_knows_takes_nothing_from_the_older(
     talk(team, room)
     handed = ("handoff", "--room", room, "--next", "rotate the tokens")
     ben.asks("--as", "bob", *handed, "--for", "alice")
-    (offer,) = ann.asks("--as", "alice", "recv", "--room", room, "--wait", "20")["messages"]
+    (offer,) = ann.asks("--as", "alice", "recv", "--room", room, "--wait", "60")["messages"]
     assert (offer["kind"], offer["verified"]) == ("handoff", "valid")
 
 
@@ -240,7 +240,7 @@ def test_an_older_daemon_leaves_out_what_a_newer_relay_says_of_an_invocation_and
     talk(team, room)
     ann.asks("--as", "alice", "action", "register", "--file", str(craft), "--room", room)
     ann.asks("--as", "alice", "action", "invoke", "craft", "--room", room)
-    (told,) = ann.asks("--as", "alice", "recv", "--room", room, "--wait", "20", "--kind", "action_invocation", "--all")[
+    (told,) = ann.asks("--as", "alice", "recv", "--room", room, "--wait", "60", "--kind", "action_invocation", "--all")[
         "messages"
     ]
     assert (told["text"], told["verified"]) == ("alice invoked craft", "unsigned")

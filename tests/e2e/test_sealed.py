@@ -44,15 +44,15 @@ def test_members_of_a_sealed_session_read_it_and_the_relay_has_nothing_of_it(tea
     opened = team.ann.asks("--as", "alice", "session", "open", *words)
     assert (opened["sealed"], opened["name"]) == (True, "marlin-topic")
     enters(team, team.ben, "bob", opened)
-    assert texts(team.ben.asks("--as", "bob", "recv", "--wait", "20")) == ["barracuda-recap"]
+    assert texts(team.ben.asks("--as", "bob", "recv", "--wait", "60")) == ["barracuda-recap"]
 
     team.ben.asks("--as", "bob", "send", "swordfish-said", "--key", "pollock-key")
-    assert texts(team.ann.asks("--as", "alice", "recv", "--wait", "20")) == ["swordfish-said"]
+    assert texts(team.ann.asks("--as", "alice", "recv", "--wait", "60")) == ["swordfish-said"]
     team.ann.asks("--as", "alice", "send", "halibut-private", "--visible-to", "bob")
-    assert texts(team.ben.asks("--as", "bob", "recv", "--wait", "20")) == ["halibut-private"]
+    assert texts(team.ben.asks("--as", "bob", "recv", "--wait", "60")) == ["halibut-private"]
     team.ben.asks("--as", "bob", "remember", "sturgeon-fact")
     team.ann.asks("--as", "alice", "state", "set", "fish", f'"{SEEN}"')
-    assert texts(team.ann.asks("--as", "alice", "recv", "--wait", "20")) == ["sturgeon-fact"]
+    assert texts(team.ann.asks("--as", "alice", "recv", "--wait", "60")) == ["sturgeon-fact"]
 
     # The relay is killed, and so is a daemon: what was said meanwhile arrives, once.
     kill(team.relay_pid())

@@ -23,14 +23,14 @@ def test_a_file_and_commits_come_whole_and_the_relay_has_neither_their_bytes_nor
     team.joins(team.ben)
     opened = team.ann.asks("--as", "alice", "session", "open", "--topic", "files")
     enters(team, team.ben, "bob", opened)
-    team.ben.asks("--as", "bob", "recv", "--wait", "20")
+    team.ben.asks("--as", "bob", "recv", "--wait", "60")
 
     shared, target = tmp_path / NAME, tmp_path / "fetched"
     data = f"{INSIDE} ".encode() * 40_000
     shared.write_bytes(data)
     sent = team.ann.asks("--as", "alice", "send-file", str(shared), "--note", NOTE)
     assert sent["sha256"] != sent["blob"]
-    [message] = team.ben.asks("--as", "bob", "recv", "--wait", "20")["messages"]
+    [message] = team.ben.asks("--as", "bob", "recv", "--wait", "60")["messages"]
     assert (message["text"], message["brings"]["name"]) == (NOTE, NAME)
     # Both daemons and the relay begin anew; what is asked for again is the same.
     kill(team.relay_pid())

@@ -27,13 +27,13 @@ def test_three_people_on_three_machines_meet_talk_and_hand_over(team: Team) -> N
     assert team.relay["join_line"] in opened["connect_command"]
     for one, name in ((team.ben, "bob"), (team.cara, "carol")):
         enters(team, one, name, opened)
-        recap = one.asks("--as", name, "recv", "--wait", "20")["messages"][0]
+        recap = one.asks("--as", name, "recv", "--wait", "60")["messages"][0]
         assert (recap["text"], recap["verified"]) == (CONTEXT, "valid")
     team.ben.asks("--as", "bob", "send", "from bob")
-    assert texts(team.ann.asks("--as", "alice", "recv", "--wait", "20")) == ["from bob"]
-    assert texts(team.cara.asks("--as", "carol", "recv", "--wait", "20")) == ["from bob"]
+    assert texts(team.ann.asks("--as", "alice", "recv", "--wait", "60")) == ["from bob"]
+    assert texts(team.cara.asks("--as", "carol", "recv", "--wait", "60")) == ["from bob"]
     team.cara.asks("--as", "carol", "handoff", "--next", "rotate the tokens", "--for", "bob")
-    handed = team.ben.asks("--as", "bob", "recv", "--wait", "20")
+    handed = team.ben.asks("--as", "bob", "recv", "--wait", "60")
     assert [message["kind"] for message in handed["messages"]] == ["handoff"]
     status = team.ann.asks("relay", "status")
     assert (status["people"], status["rooms"]) == (3, 1)

@@ -93,7 +93,7 @@ def test_after_a_restart_of_the_machine_the_relay_is_the_same_one(team: Team) ->
     again = team.ann.asks("connect", "--team")["relay"]
     assert again["join_line"] == team.relay["join_line"]
     team.ben.asks("--as", "bob", "send", "after the restart", "--room", opened["room"])
-    assert texts(team.ann.asks("--as", "alice", "recv", "--wait", "20")) == ["after the restart"]
+    assert texts(team.ann.asks("--as", "alice", "recv", "--wait", "60")) == ["after the restart"]
 
 
 def test_a_port_that_is_taken_is_said_with_the_way_around_and_leaves_nothing(ann: Somebody) -> None:
@@ -204,7 +204,7 @@ def test_a_laptop_that_slept_is_told_everything_once(monkeypatch: pytest.MonkeyP
             os.kill(daemon, signal.SIGCONT)
         heard: list[str] = []
         while len(heard) < len(said):
-            heard += texts(team.ben.asks("--as", "bob", "recv", "--room", room, "--wait", "20"))
+            heard += texts(team.ben.asks("--as", "bob", "recv", "--room", room, "--wait", "60"))
         assert heard == said
         assert team.ben.status().pid == daemon
 
@@ -242,7 +242,7 @@ def test_a_relay_whose_disk_is_full_says_so_and_everything_arrives_once_there_is
         disk.free()
         heard: list[str] = []
         while len(heard) < len(said):
-            heard += texts(ann.asks("--as", "alice", "recv", "--room", room, "--wait", "20"))
+            heard += texts(ann.asks("--as", "alice", "recv", "--room", room, "--wait", "60"))
         assert heard == said
         until(lambda: ben.asks("homes")["homes"][1]["waiting"] == 0, "empty outbox")
 
@@ -256,9 +256,9 @@ def test_clocks_that_differ_by_days_change_no_order_and_are_told(
     team.ben.program = Release(tmp_path / "release", off).parler
     room = met(team)["room"]
     team.ben.asks("--as", "bob", "send", "from another day", "--room", room)
-    (heard,) = team.ann.asks("--as", "alice", "recv", "--room", room, "--wait", "20")["messages"]
+    (heard,) = team.ann.asks("--as", "alice", "recv", "--room", room, "--wait", "60")["messages"]
     team.ann.asks("--as", "alice", "send", "from today", "--room", room)
-    (answer,) = team.ben.asks("--as", "bob", "recv", "--room", room, "--wait", "20")["messages"]
+    (answer,) = team.ben.asks("--as", "bob", "recv", "--room", room, "--wait", "60")["messages"]
     assert (heard["text"], answer["text"]) == ("from another day", "from today")
     assert heard["verified"] == answer["verified"] == "valid"
     assert heard["at"] < answer["at"], "the times are the relay's"

@@ -46,7 +46,7 @@ class Gate(FaultyStore):
     def transact(self, jobs: Sequence[Sequence[Write]]) -> list[JobOutcome]:
         self.threads.add(threading.current_thread().name)
         self.entered.set()
-        assert self.open.wait(10)
+        assert self.open.wait(60)
         self.batches.append(len(jobs))
         return super().transact(jobs)
 
@@ -94,7 +94,7 @@ def run_with(make: Callable[[FaultyStore], Driver], scenario: Scenario) -> None:
     async def main() -> None:
         store = FaultyStore()
         driver = make(store)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             await scenario(driver, store)
             await driver.close()
 
@@ -227,7 +227,7 @@ def test_what_waits_for_the_thread_becomes_one_transaction_and_none_of_it_runs_o
         async def job(n: int) -> None:
             outcomes.append(await driver.commit([MoveCursor(RoomId(f"r_{n}"), f.ANN, Position(0))]))
 
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(job, 0)
                 await trio.to_thread.run_sync(store.entered.wait)
@@ -256,7 +256,7 @@ def test_one_refused_job_among_many_in_a_transaction_leaves_the_others() -> None
             except ParlerError as error:
                 answers[name] = error.code
 
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(job, "first", [MoveCursor(f.OTHER, f.ANN, Position(1))])
                 await trio.to_thread.run_sync(store.entered.wait)
@@ -276,7 +276,7 @@ def test_a_caller_that_leaves_does_not_stop_its_commit() -> None:
     async def main() -> None:
         store = Gate()
         driver = ThreadDriver(store)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(partial(driver.commit, opening()))
                 await trio.to_thread.run_sync(store.entered.wait)
@@ -299,7 +299,7 @@ def test_closing_finishes_what_waits_then_refuses_and_closes_the_store() -> None
     async def main() -> None:
         store = Closing()
         driver = ThreadDriver(store)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(partial(driver.commit, opening()))
                 await trio.testing.wait_all_tasks_blocked()
@@ -323,7 +323,7 @@ def test_a_store_that_breaks_its_promises_does_not_end_the_writer() -> None:
     async def main() -> None:
         store = Broken()
         driver = ThreadDriver(store)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             with pytest.raises(ParlerError):
                 await driver.commit(opening())
             store.broken = False
@@ -340,7 +340,7 @@ def with_watched(scenario: Callable[[ThreadDriver, Watched], Awaitable[None]], *
 
     async def main() -> None:
         driver = ThreadDriver(store, clock=lambda: next(times, 0.0))
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             await trio.testing.wait_all_tasks_blocked()
             await scenario(driver, store)
             await driver.close()
@@ -415,7 +415,7 @@ def test_what_is_handed_over_while_the_thread_works_follows_it_there() -> None:
         async def job(*facts: NewFact) -> None:
             assert (await driver.commit([f.append(*facts)])).error is None
 
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(job, f.opened(), *(f.joined(n, f.ANN) for n in range(2, LIGHT_FACTS + 2)))
                 await trio.to_thread.run_sync(store.entered.wait)

@@ -32,7 +32,7 @@ class Gate(FaultyStore):
 
     def transact(self, jobs: Sequence[Sequence[Write]]) -> list[JobOutcome]:
         self.entered.set()
-        assert self.open.wait(10)
+        assert self.open.wait(60)
         self.batches.append([write.room for job in jobs for write in job if isinstance(write, MoveCursor)])
         return super().transact(jobs)
 
@@ -49,7 +49,7 @@ def text(room: str, size: int) -> list[Write]:
 def drive(scenario: Callable[[NetworkDriver], Awaitable[None]], store: Store | None = None) -> None:
     async def main() -> None:
         driver = NetworkDriver(store or MemoryStore())
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             await scenario(driver)
             await driver.close()
 
@@ -128,7 +128,7 @@ def test_whoever_may_not_decide_writes_nothing_and_reads_as_ever() -> None:
     async def main() -> None:
         may_write = True
         driver = NetworkDriver(MemoryStore(), may_write=lambda: may_write)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             await driver.commit([f.append(f.opened())])
             may_write = False
             assert await code_of(partial(driver.commit, [f.append(f.message(2))])) == "store_unreachable"
@@ -154,7 +154,7 @@ def test_what_waits_is_not_written_by_whoever_may_not_decide_any_more() -> None:
         async def commit(room: str) -> None:
             codes[room] = await code_of(partial(driver.commit, moved(room)))
 
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(commit, "r_0")
                 await trio.to_thread.run_sync(store.entered.wait)
@@ -178,7 +178,7 @@ def test_questions_are_asked_side_by_side_and_while_a_commit_is_under_way() -> N
             await trio.to_thread.run_sync(store.entered.wait)
             for _ in range(READERS):
                 # Each of them ends only when all of them are under way.
-                nursery.start_soon(driver.look, lambda _: together.wait(10))
+                nursery.start_soon(driver.look, lambda _: together.wait(60))
         assert store.batches
 
     async def opened(driver: NetworkDriver) -> None:
@@ -198,7 +198,7 @@ def test_long_reads_leave_a_thread_for_short_ones() -> None:
         ended: list[object] = []
 
         async def read() -> None:
-            ended.append(await driver.read(lambda _: leave.wait(10)))
+            ended.append(await driver.read(lambda _: leave.wait(60)))
 
         async with trio.open_nursery() as nursery:
             for _ in range(3 * READERS):
@@ -238,7 +238,7 @@ def test_one_question_too_many_is_an_error_that_comes_later_like_every_answer(mo
 
         def slow(_: Store) -> bool:
             entered.release()
-            return leave.wait(10)
+            return leave.wait(60)
 
         async with trio.open_nursery() as nursery:
             for _ in range(READERS):
@@ -277,7 +277,7 @@ def test_closing_finishes_what_waits_refuses_what_comes_and_closes_the_store_las
         async def write(room: str) -> None:
             answers.append((await driver.commit(moved(room))).error)
 
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(write, "r_0")
                 await trio.to_thread.run_sync(store.entered.wait)

@@ -21,7 +21,7 @@ def test_a_short_errand_goes_before_the_long_ones_that_wait_and_all_are_done_bef
         def run(errand: Errand) -> None:
             if errand.asked == "first":
                 entered.set()
-                assert leave.wait(10)
+                assert leave.wait(60)
             done.append(errand.asked)
             errand.answer = errand.asked.upper()
 
@@ -54,7 +54,7 @@ def test_a_pool_that_ends_asks_a_store_that_is_gone_no_more() -> None:
         def run(errand: Errand) -> None:
             asked.append(errand.asked)
             entered.release()
-            assert leave.wait(10)
+            assert leave.wait(60)
             errand.error = StoreError("store_unreachable")
 
         pool = Pool("a-pool", run, threads=2, most=10)

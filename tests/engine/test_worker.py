@@ -19,7 +19,7 @@ def test_what_waits_is_one_batch_and_each_errand_hears_its_own_answer_on_the_loo
 
         def run(batch: list[Errand]) -> None:
             entered.set()
-            assert leave.wait(10)
+            assert leave.wait(60)
             batches.append(len(batch))
             for errand in batch:
                 errand.answer = errand.asked * 2

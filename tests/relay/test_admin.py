@@ -159,7 +159,7 @@ def test_a_program_that_an_agent_host_started_looks_and_changes_nothing(home: Ho
 
 def connected(home: Home) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.settimeout(10)
+    sock.settimeout(60)
     sock.connect(str(home.socket))
     return sock
 

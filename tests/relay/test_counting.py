@@ -26,7 +26,7 @@ def test_one_thing_is_done_at_a_time_also_where_somebody_goes_away_in_the_middle
         under_way += 1
         most = max(most, under_way)
         begun.set()
-        going_on.wait(10)
+        going_on.wait(60)
         under_way -= 1
         done.append(name)
         return name

@@ -26,9 +26,10 @@ from relay import place as places
 from relay import seen as seen_file
 from relay import store_url
 from relay.database import Database, open_database
-from tests.relay.test_program import PATIENCE_S, Running, free_port, get, until
+from tests.relay.test_program import PATIENCE_S, Running, get, until
 from tests.support import postgres as pg
 from tests.support.postgres import Postgres
+from tests.support.team import free_port
 from tests.support.wire_client import short_home
 
 KEY = HomeId("RELAY")

@@ -30,11 +30,12 @@ from parlerd.uplink.connection import LinkConnection, connected
 from relay import place as places
 from relay.place import Place
 from tests.support.links import PERSON, OneKey
+from tests.support.team import free_port
 from tests.support.wire_client import short_home
 
 pytestmark = pytest.mark.e2e
 
-PATIENCE_S: Final = 40.0
+PATIENCE_S: Final = 60.0
 T = TypeVar("T")
 
 
@@ -45,11 +46,6 @@ def until(look: Callable[[], T | None], what: str) -> T:
         assert time.monotonic() < deadline, f"in {PATIENCE_S:.0f} s there was no {what}"
         time.sleep(0.01)
     return found
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 class Running:

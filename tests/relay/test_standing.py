@@ -21,6 +21,7 @@ from relay.place import Place
 from relay.standing import Standing
 from relay.turnstile import Visitor
 from tests.support.fake_network import FakeNetwork
+from tests.support.team import free_port
 
 DAY_MS = 86_400_000
 BEGIN = 1_795_860_000_000
@@ -47,8 +48,7 @@ class Machine:
         self.network = FakeNetwork(usual="127.0.0.2", addresses={"eth0": ["127.0.0.2"]})
         self.clock = BEGIN
         self.links = NoLinks()
-        with socket.create_server(("127.0.0.1", 0)) as sock:
-            self.port = int(sock.getsockname()[1])
+        self.port = free_port()
         self.home = home
         self.standing = Standing(home, Place(interface="eth0", port=self.port), self.network, self.now)
 

@@ -15,7 +15,7 @@ from parlerd.sight.watching import HostSight
 from tests.sight.test_trail import NOISE, RECORD, REPLY
 from tests.sight.test_watching import result, text
 
-LIMIT_S = 30.0
+LIMIT_S = 60.0
 
 
 async def heard(ears: Ears, path: Path) -> Change:

@@ -61,7 +61,7 @@ def test_two_relays_that_claim_a_new_database_at_once_do_not_both_have_it(made: 
     def claim(home: str) -> None:
         with closing(Relays(made.relay)) as relays:
             relays.mark()
-            together.wait(10)
+            together.wait(60)
             try:
                 relays.claim(home, home * 32)
                 outcomes.append("")
@@ -72,7 +72,7 @@ def test_two_relays_that_claim_a_new_database_at_once_do_not_both_have_it(made: 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert sorted(outcomes) == ["", "store_of_another_relay"]
 
 

@@ -235,7 +235,7 @@ def test_who_cannot_wait_is_told_at_once_that_another_program_writes(path: Path,
         # Whoever can wait waits for the lock: the other program still gets to finish what it does.
         other.execute("DELETE FROM leases")
         other.execute("COMMIT")
-        waited.join(10)
+        waited.join(60)
     assert store.head(ROOM).position == 8
     store.close()
 
@@ -245,18 +245,18 @@ def test_who_cannot_wait_is_told_at_once_that_another_thread_writes(path: Path, 
 
     def salts(length: int) -> bytes:
         entered.set()
-        assert leave.wait(10)
+        assert leave.wait(60)
         return bytes(length)
 
     store = SqliteStore(path, backups=backups, random_bytes=salts)
     writing = threading.Thread(target=lambda: _do(store, append(opened())))
     writing.start()
-    assert entered.wait(10)
+    assert entered.wait(60)
     with pytest.raises(StoreError) as caught:
         store.transact_at_once([[MoveCursor(ROOM, ANN, Position(1))]])
     assert caught.value.code == "store_locked"
     leave.set()
-    writing.join(10)
+    writing.join(60)
     assert store.head(ROOM).position == 1
     store.close()
 

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 PROGRAM: Final = which("chromium") or which("chromium-browser") or which("google-chrome")
 DRIVER: Final = which("chromedriver")
-PATIENCE_S: Final = 20.0
+PATIENCE_S: Final = 60.0
 FLAGS: Final = (
     "--headless",
     "--no-sandbox",

@@ -54,7 +54,7 @@ def put_program(folder: Path) -> None:
     program.chmod(0o700)
 
 
-PATIENCE_S: Final = 40.0
+PATIENCE_S: Final = 60.0
 """For anything that is going to happen. A machine that is busy for a moment is not a failure."""
 _PAUSE_S: Final = 0.01
 _PR_CAPBSET_DROP: Final = 24

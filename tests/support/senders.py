@@ -26,7 +26,7 @@ def met(team: Team, *more: str) -> Any:
     team.joins(team.ben)
     opened = team.ann.asks("--as", "alice", "session", "open", "--topic", "auth", "--context", CONTEXT, *more)
     enters(team, team.ben, "bob", opened)
-    assert texts(team.ben.asks("--as", "bob", "recv", "--wait", "20")) == [CONTEXT]
+    assert texts(team.ben.asks("--as", "bob", "recv", "--wait", "60")) == [CONTEXT]
     return opened
 
 

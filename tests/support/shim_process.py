@@ -31,7 +31,7 @@ from parlerd.wire.messages import Goodbye, Hello, Note, Welcome
 Json = dict[str, Any]
 
 SHIM = Path(static.__file__).with_name("shim.py")
-PATIENCE = 20.0
+PATIENCE = 60.0
 CLIENT = {"capabilities": {}, "clientInfo": {"name": "test-host", "version": "1"}}
 
 

@@ -72,13 +72,13 @@ class ThreadDaemon:
 
     def start(self) -> None:
         self._thread.start()
-        assert self._up.wait(30)
+        assert self._up.wait(60)
 
     def stop(self) -> None:
         assert self._token is not None
         with contextlib.suppress(trio.RunFinishedError):
             trio.from_thread.run_sync(self.engine.stopping.set, trio_token=self._token)
-        self._thread.join(30)
+        self._thread.join(60)
         assert not self._thread.is_alive()
 
 

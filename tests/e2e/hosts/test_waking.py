@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from tests.e2e.hosts.sandbox import LIMIT_S, Sandbox
 from tests.support.model_server import calls, model_server, says
 from tests.support.processes import Somebody, until
 from tests.support.reader import key_in
+from tests.support.team import free_port
 
 pytestmark = pytest.mark.e2e
 
@@ -104,13 +104,6 @@ def test_an_idle_session_of_opencodes_server_is_prompted_when_a_message_comes_wi
     assert "Call parler_recv." in told
     assert "CANARY" not in told
     assert woken["agent"] == "plan", "it may do what it might before"
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def answers(url: str, path: str) -> Any:

@@ -71,7 +71,7 @@ class Between:
                     held, self._cut = self._cut == "held", None
                     _end(client)
                     if held:
-                        self.release.wait(30)
+                        self.release.wait(60)
                         with suppress(OSError):
                             server.sendall(data)
                         self.passed.set()

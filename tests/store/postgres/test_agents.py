@@ -40,7 +40,7 @@ def test_two_who_give_numbers_to_the_same_agents_at_once_give_the_same(prepared:
     def ask(order: list[AgentId]) -> None:
         with closing(Server(prepared.relay)) as server:
             connection = server.writer
-            together.wait(30)
+            together.wait(60)
             with connection.transaction():
                 found.append(Agents(server).numbers(connection, order))
 
@@ -48,7 +48,7 @@ def test_two_who_give_numbers_to_the_same_agents_at_once_give_the_same(prepared:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert found[0] == found[1]
     assert len(set(found[0].values())) == len(ids)
 

@@ -198,7 +198,7 @@ def test_no_more_than_four_read_at_the_same_time(server: Server) -> None:
             inside += 1
             most = max(most, inside)
         # Four are needed to go on, and a fifth would be counted.
-        together.wait(30)
+        together.wait(60)
         with lock:
             inside -= 1
 
@@ -206,7 +206,7 @@ def test_no_more_than_four_read_at_the_same_time(server: Server) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert (inside, most) == (0, READERS)
     assert server.row("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'parler'") == (READERS,)
 

@@ -129,7 +129,7 @@ def test_two_that_make_the_tables_at_once_both_find_them_made(database: Database
     def make() -> None:
         with closing(Server(database.owner)) as server:
             connection = server.writer
-            together.wait(30)
+            together.wait(60)
             try:
                 bring_up_to_date(connection, shipped_steps(), shipped_rules())
             except BaseException as error:
@@ -139,5 +139,5 @@ def test_two_that_make_the_tables_at_once_both_find_them_made(database: Database
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert wrong == []

@@ -69,7 +69,7 @@ class Working(threading.Thread):
         self._done = self._work()
 
     def result(self) -> list[JobOutcome]:
-        self.join(30)
+        self.join(60)
         assert not self.is_alive()
         return self._done
 
@@ -125,7 +125,7 @@ def test_a_commit_that_is_still_under_way_is_settled_before_anybody_reads(prepar
         assert not has_happened(store, lost)
         # What was read stays true: the commit comes to the server only now, and nobody is there to take it.
         way.release.set()
-        assert way.passed.wait(30)
+        assert way.passed.wait(60)
         do(store, append(message(2, BEN)))
         assert not has_happened(store, lost)
         assert store.verify_chain(ROOM) is None
@@ -179,7 +179,7 @@ def test_two_writers_with_rooms_in_opposite_orders_both_go_on(
     together = threading.Barrier(2)
 
     def write(writer: PostgresStore, order: list[RoomId]) -> list[JobOutcome]:
-        together.wait(30)
+        together.wait(60)
         found = []
         for _ in range(30):
             found += writer.transact(
@@ -318,7 +318,7 @@ def test_a_row_that_is_not_visible_yet_is_not_passed(prepared: Database, store: 
         page = store.page(ROOM, everything(BEN), Position(2), limit=9, max_bytes=99_999, skip_own=True)
         assert (page.messages, page.end) == ([], 2)
         way.release.set()
-        assert way.passed.wait(30)
+        assert way.passed.wait(60)
         while store.head(ROOM).position < 4:
             pass
         later = store.page(ROOM, everything(BEN), page.end, limit=9, max_bytes=99_999, skip_own=True)
