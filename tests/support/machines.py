@@ -134,6 +134,28 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[SmallDisk]:
         yield SmallDisk(stack, folder, megabytes)
 
 
+class Mounts:
+    """Mounts that nobody else sees, and that are gone with the last program among them, however the test run ends. Only
+    root has such."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        pid = _kept(stack, ["unshare", "--mount"])
+        self.words = ["nsenter", "--target", str(pid), "--mount"]
+        """What stands in front of the command line of a program that is to see them. It begins in the root folder."""
+        self._root = Path(f"/proc/{pid}/root")
+
+    def seen(self, path: Path) -> Path:
+        """Where a path leads to that these programs see, for one that is not among them."""
+        return self._root / path.relative_to("/")
+
+
+@contextlib.contextmanager
+def own_mounts() -> Iterator[Mounts]:
+    """Room for mounts. Raises `subprocess.CalledProcessError` where this system gives none."""
+    with contextlib.ExitStack() as stack:
+        yield Mounts(stack)
+
+
 @cache
 def missing() -> str:
     """Why there can be no such network here; empty where there can."""

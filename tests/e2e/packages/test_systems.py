@@ -19,6 +19,7 @@ from typing import Any, Final
 import pytest
 
 import parlerd
+from tests.support.machines import Mounts, own_mounts
 from tests.support.packaged import NEWER
 from tests.support.processes import until
 
@@ -99,16 +100,27 @@ def package(packages: Path, folder: Path) -> Path:
 class Clean:
     """A clean Debian with a user."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, mounts: Mounts) -> None:
         self.root = root
+        self._mounts = mounts
         self.has("useradd", "-m", "ann")
 
     def has(self, *words: str, expect: int = 0) -> str:
-        return runs("chroot", self.root, "/usr/bin/env", "DEBIAN_FRONTEND=noninteractive", *words, expect=expect)
+        return runs(
+            *self._mounts.words,
+            "chroot",
+            self.root,
+            "/usr/bin/env",
+            "DEBIAN_FRONTEND=noninteractive",
+            *words,
+            expect=expect,
+        )
 
     def asks(self, *words: str, agent: str = "ann", expect: int = 0) -> Any:
         user = ["env", "-i", "HOME=/home/ann", "PATH=/usr/bin:/bin", "LANG=C.UTF-8", f"PARLER_AGENT={agent}"]
-        said = runs("chroot", "--userspec=ann", self.root, *user, "parler", *words, "--json", expect=expect)
+        said = runs(
+            *self._mounts.words, "chroot", "--userspec=ann", self.root, *user, "parler", *words, "--json", expect=expect
+        )
         return json.loads(said)
 
     def installs(self, package: Path) -> None:
@@ -120,14 +132,27 @@ class Clean:
 def clean(root: Path, folder: Path) -> Iterator[Clean]:
     copy = folder / "clean"
     runs("cp", "-a", root, copy)
-    runs("mount", "--bind", "/dev", copy / "dev")
-    runs("mount", "-t", "proc", "proc", copy / "proc")
-    try:
-        one = Clean(copy)
+    with own_mounts() as mounts:
+        runs(*mounts.words, "mount", "--bind", "/dev", copy / "dev")
+        runs(*mounts.words, "mount", "-t", "proc", "proc", copy / "proc")
+        one = Clean(copy, mounts)
         one.has("apt-get", "update", "-qq")
         yield one
-    finally:
-        runs("umount", copy / "dev", copy / "proc")
+
+
+def test_what_is_mounted_among_mounts_of_their_own_nobody_else_sees_and_ends_with_them(tmp_path: Path) -> None:
+    if os.geteuid() or subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount, and not everywhere")
+    place = tmp_path / "place"
+    place.mkdir()
+    with own_mounts() as mounts:
+        runs(*mounts.words, "mount", "-t", "tmpfs", "tmpfs", place)
+        runs(*mounts.words, "touch", place / "there")
+        assert mounts.seen(place / "there").exists()
+        assert not (place / "there").exists()
+        # Who does not see what is mounted there can remove the folder, as pytest does after a run that was killed.
+        place.rmdir()
+    assert str(place) not in Path("/proc/self/mountinfo").read_text()
 
 
 def test_debians_package_is_installed_upgraded_taken_back_and_purged(
@@ -156,16 +181,17 @@ def test_debians_package_is_installed_upgraded_taken_back_and_purged(
 
 
 class Images:
-    """A store of images of its own."""
+    """A store of images of its own. What it mounts nobody else sees."""
 
-    def __init__(self, folder: Path, root: Path) -> None:
+    def __init__(self, folder: Path, root: Path, mounts: Mounts) -> None:
+        self._mounts = mounts
         self._where = ["--root", str(folder / "store"), "--runroot", str(folder / "state")]
         base = self.does("from", "scratch").strip()
         self.does("copy", "-q", base, root, "/")
         self.does("commit", "-q", base, BASE)
 
     def does(self, *words: str | Path) -> str:
-        return runs("buildah", *self._where, *words)
+        return runs(*self._mounts.words, "buildah", *self._where, *words)
 
     def builds(self, packages: Path, version: str) -> Path:
         """The image of these packages; its root, mounted."""
@@ -176,11 +202,25 @@ class Images:
         return Path(self.does("mount", container).strip())
 
 
+@contextmanager
+def images_of(folder: Path, root: Path, mounts: Mounts) -> Iterator[Images]:
+    """A store that is gone at the end: it has the size of several systems."""
+    try:
+        yield Images(folder, root, mounts)
+    finally:
+        # By a program that sees its mounts, which end with that.
+        kept = [folder / "store", folder / "state"]
+        drop = "for at in $(awk -v under=\"$0/\" 'index($5, under) == 1 {print $5}' /proc/self/mountinfo | sort -r); do"
+        drop += ' umount --lazy "$at"; done; rm -rf "$@"'
+        runs(*mounts.words, "sh", "-c", drop, folder, *kept)
+
+
 class Container:
     """The image at work: its user, no capability, a root that can be read only, and a volume."""
 
-    def __init__(self, folder: Path, root: Path, volume: Path, name: str) -> None:
-        self._state, self._name, self._folder = folder / "runc", name, folder / name
+    def __init__(self, folder: Path, root: Path, volume: Path, name: str, mounts: Mounts) -> None:
+        self._name, self._folder = name, folder / name
+        self._runc = [*mounts.words, "runc", "--root", str(folder / "runc")]
         self._folder.mkdir()
         runs("runc", "spec", cwd=self._folder)
         file = self._folder / "config.json"
@@ -200,14 +240,19 @@ class Container:
 
     @contextmanager
     def runs(self) -> Iterator[Container]:
-        command = ["runc", "--root", str(self._state), "run", self._name]
-        child = subprocess.Popen(command, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        command = [*self._runc, "run", "--bundle", str(self._folder), self._name]
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         try:
             until(lambda: self._asks("/opt/parler/bin/parler", "relay", "status").returncode == 0, "healthy container")
             yield self
         finally:
-            subprocess.run(["runc", "--root", str(self._state), "kill", self._name, "TERM"], check=False)
-            child.wait(60)
+            subprocess.run([*self._runc, "kill", self._name, "TERM"], check=False)
+            try:
+                child.wait(60)
+            finally:
+                # Nothing to do where it ended.
+                subprocess.run([*self._runc, "delete", "--force", self._name], check=False)
+                child.kill()
 
     def says(self, *words: str, expect: int = 0) -> str:
         ran = self._asks(*words)
@@ -215,29 +260,30 @@ class Container:
         return ran.stdout
 
     def _asks(self, *words: str) -> subprocess.CompletedProcess[str]:
-        command: Sequence[str] = ["runc", "--root", str(self._state), "exec", self._name, *words]
+        command: Sequence[str] = [*self._runc, "exec", self._name, *words]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_the_image_is_built_from_its_file_and_runs_without_rights_and_after_an_upgrade(
     debian: Path, packages: Path, newer: Path, tmp_path: Path
 ) -> None:
-    images = Images(tmp_path, debian)
     volume = tmp_path / "volume"
     volume.mkdir(mode=0o700)
     os.chown(volume, 10_001, 10_001)
     names = []
-    for each, version in ((packages, parlerd.__version__), (newer, NEWER)):
-        root = images.builds(each, version)
-        # A new volume that is mounted there has the owner and the mode that the folder has in the image.
-        for folder in ("", "parler", "parler/relay", "parler/relay/keys", "parler/relay/blobs"):
-            found = (root / "srv" / "relay" / folder).stat()
-            assert (found.st_uid, found.st_mode & 0o777) == (10_001, 0o700)
-        with Container(tmp_path, root, volume, f"relay-{version}").runs() as relay:
-            status = json.loads(relay.says("/opt/parler/bin/parler", "relay", "status", "--json"))
-            assert status["version"] == version
-            names.append((status["name"], status["fingerprint"]))
-            relay.says("sh", "-c", "touch /opt/x", expect=1)
-            assert relay.says("id", "-u").strip() == "10001"
-            assert "CapBnd:\t0000000000000000" in relay.says("cat", "/proc/self/status")
+    with own_mounts() as mounts, images_of(tmp_path, debian, mounts) as images:
+        for each, version in ((packages, parlerd.__version__), (newer, NEWER)):
+            root = images.builds(each, version)
+            # A new volume that is mounted there has the owner and the mode that the folder has in the image.
+            for folder in ("", "parler", "parler/relay", "parler/relay/keys", "parler/relay/blobs"):
+                found = mounts.seen(root / "srv" / "relay" / folder).stat()
+                assert (found.st_uid, found.st_mode & 0o777) == (10_001, 0o700)
+            with Container(tmp_path, root, volume, f"relay-{version}", mounts).runs() as relay:
+                status = json.loads(relay.says("/opt/parler/bin/parler", "relay", "status", "--json"))
+                assert status["version"] == version
+                names.append((status["name"], status["fingerprint"]))
+                relay.says("sh", "-c", "touch /opt/x", expect=1)
+                assert relay.says("id", "-u").strip() == "10001"
+                assert "CapBnd:\t0000000000000000" in relay.says("cat", "/proc/self/status")
+    assert not (tmp_path / "store").exists()
     assert names[0] == names[1], "the volume has the relay's keys"
