@@ -45,6 +45,8 @@ def test_what_a_model_was_shown_is_said_and_what_a_failed_request_held_is_not(
 
         with one.seat.runs(talk()) as run:
             run.gets(given)
+            # Of what it was shown before, the record of a host that is busy says so later.
+            assert one.waits_for(lambda: one.is_shown(2)), run
             # Most hosts write the failure down and end; the others would ask again for minutes.
             run.ends_within(WRITES_S)
             run.kill()

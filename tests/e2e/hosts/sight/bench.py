@@ -177,6 +177,10 @@ class Bench:
                 return now
             time.sleep(_LOOK_S)
 
+    def is_shown(self, count: int) -> bool:
+        """Whether Parler says by now that the first so many messages were shown."""
+        return all(verdict == "shown" for verdict, _ in list(self._told("").values())[:count])
+
     def _seen(self, window: str) -> Seen:
         exchanges = [each for each in self.seat.model.exchanges if window in "\n".join(each.request.users)]
         return Seen(exchanges, self.driver.is_summary, self.driver.text)
