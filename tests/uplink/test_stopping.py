@@ -1,5 +1,5 @@
-"""A daemon that is stopped in the middle of what it does in a room on a relay: at whatever moment, it ends soon, and
-nothing that was answered is lost."""
+"""A daemon, or the relay behind it, that is stopped in the middle of what goes on in a room on the relay: at whatever
+moment, it ends soon, and nothing that was answered is lost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import trio.testing
 
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
-from tests.support.engine import Party, PlugDriver, Served, SlowDriver
+from parlerd.store.port import Store
+from tests.support.engine import FarDriver, Party, PlugDriver, Served, SlowDriver
 from tests.support.relayed import homes_of
 from tests.support.stopping import How, StopAt, connected, going_on, is_whole, said_in, stopped
 
@@ -39,9 +40,9 @@ class Work:
                 opened = await alice.open(clear=self._clear)
                 waits = await bob.join(opened.session_key)
                 await person.approve("bob", join_code=waits.join_code)
-                await bob.come_in(opened.session_key)
+                await bob.come_in(opened.session_key, wait=600)
             except ParlerError:
-                # The daemon stops already.
+                # What is to stop does so already.
                 return
             room = opened.room
             works = [
@@ -108,13 +109,57 @@ def stop_at(turn: int, driver: Any, how: How, folder: Path, *, clear: bool) -> N
                     await is_whole(again)
                     # A member that came while this daemon was away is let in by it, and then shown what was said.
                     await trio.sleep(10)
-                    there = set()
-                    for room in {room for room, _ in work.said}:
-                        await alice.send("again", room=room)
-                        there |= {(room, text) for text in await said_in(alice, room)}
-                    assert set(work.said) - there == set()
+                    await has_all(alice, work.said)
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0), instruments=[at])
+
+
+async def has_all(party: Party, said: list[tuple[str, str]]) -> None:
+    """A member goes on in the rooms, and is shown all of this."""
+    there = set()
+    for room in {room for room, _ in said}:
+        await party.send("again", room=room)
+        there |= {(room, text) for text in await said_in(party, room)}
+    assert set(said) - there == set()
+
+
+def stop_relay_at(turn: int, driver: Any, folder: Path, *, clear: bool) -> None:
+    at = StopAt(turn)
+    _, relay, home = homes_of(folder)
+    relay.driver = driver
+
+    async def main() -> None:
+        with trio.fail_after(HANGS_S):
+            async with home("ann").serving() as ann, home("ben").serving() as ben:
+                work = Work(ben, clear=clear)
+                async with trio.open_nursery() as daemons:
+                    async with relay.serving() as engine:
+                        daemons.start_soon(work.go_on, ann)
+                        await at.stopping.wait()
+                        since = trio.current_time()
+                        await engine.drain()
+                    assert trio.current_time() - since < ENDS_WITHIN_S
+                    # Who goes on meanwhile is not answered by the relay any more.
+                    said = list(work.said)
+                    relay.driver = PlugDriver
+                    async with relay.serving():
+                        await trio.sleep(10)
+                        daemons.cancel_scope.cancel()
+                        with trio.CancelScope(shield=True):
+                            async with connected(ann, "alice") as alice, connected(ben, "bob") as bob:
+                                await trio.sleep(10)
+                                for party in (alice, bob):
+                                    await has_all(party, said)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0), instruments=[at])
+
+
+class SlowFarDriver(FarDriver):
+    """A store over a network that takes its time with each commit."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.lag = 0.25
 
 
 DRIVERS: Final[dict[str, Any]] = {"at hand": PlugDriver, "slow": SlowDriver}
@@ -123,8 +168,17 @@ DRIVERS: Final[dict[str, Any]] = {"at hand": PlugDriver, "slow": SlowDriver}
 @pytest.mark.parametrize("clear", [True, False], ids=["clear", "sealed"])
 @pytest.mark.parametrize("name", DRIVERS)
 @pytest.mark.parametrize("how", get_args(How))
-@pytest.mark.parametrize("turn", range(300, 1_800, 293))
+@pytest.mark.parametrize("turn", range(300, 1_800, 411))
 def test_a_daemon_ends_at_whatever_moment_it_is_stopped_and_loses_nothing_that_was_answered(
     tmp_path: Path, name: str, how: How, turn: int, clear: bool
 ) -> None:
     stop_at(turn, DRIVERS[name], how, tmp_path, clear=clear)
+
+
+@pytest.mark.parametrize("clear", [True, False], ids=["clear", "sealed"])
+@pytest.mark.parametrize("name", [*DRIVERS, "far"])
+@pytest.mark.parametrize("turn", range(350, 2_000, 611))
+def test_a_relay_ends_at_whatever_moment_it_is_stopped_and_loses_nothing_that_was_answered(
+    tmp_path: Path, name: str, turn: int, clear: bool
+) -> None:
+    stop_relay_at(turn, DRIVERS.get(name, SlowFarDriver), tmp_path, clear=clear)
