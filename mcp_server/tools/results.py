@@ -888,7 +888,7 @@ def _found(result: t.FoundAgents, scribe: Scribe, asked: _Asked) -> str:
     silent = ", ".join(map(scribe.name, result.silent))
     notice = [f"{silent} did not answer, so agents there may be missing."] if silent else []
     if not result.agents:
-        return "\n".join(["Nobody who has a card fits that.", *notice])
+        return "\n".join(["Nobody else who has a card fits that.", *notice])
     if result.more:
         notice.insert(0, "There are others: ask for something narrower.")
     blocks = [_agent(agent, scribe) for agent in result.agents]

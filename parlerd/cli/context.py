@@ -113,7 +113,14 @@ class Context:
         """Run an operation and give its result. Raises `ParlerError`."""
         client = self.client(start=start)
         with self.out.progress("Waiting for the daemon's answer"):
-            result = client.call(op, params, timeout=ANSWER_S + wait_ms / 1000)
+            try:
+                result = client.call(op, params, timeout=ANSWER_S + wait_ms / 1000)
+            except ParlerError as error:
+                key = getattr(params, "idempotency_key", None)
+                if key and error.spec.retryable:
+                    # What makes a second try the same request, also where the command drew the key itself.
+                    error.details["idempotency_key"] = key
+                raise
         if self.wants_receipt:
             result = self._with_receipt(client, result)
         assert isinstance(result, answer), f"{op} answered with {type(result).__name__}"

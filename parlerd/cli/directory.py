@@ -145,7 +145,7 @@ def _discover(ctx: Context, args: Namespace) -> int:
         out.document(found)
         return DONE
     if not found.agents:
-        out.say("Nobody who has a card fits that.")
+        out.say("Nobody else who has a card fits that.")
     rows: list[tuple[Cell, ...]] = [
         (
             (agent.name, "name"),

@@ -222,7 +222,9 @@ def _daemon(ctx: Context) -> Iterator[t.Check]:
             fix = "parler daemon restart; then look at parler daemon logs"
             yield _check("daemon", False, "something listens on its socket and does not answer", fix)
         elif failure := last_failure(ctx.home):
-            said = f"{failure.message} {failure.hint}"
+            # What is wrong in a settings file ends without a stop.
+            stop = "" if failure.message.endswith((".", "?")) else "."
+            said = f"{failure.message}{stop} {failure.hint}"
             yield _check("daemon", False, said, "do what it says; then: parler daemon start")
         else:
             yield _check("daemon", True, "not running; the next command starts it. The store was not looked at")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from parlerd.cli.handlers import Handler
     from parlerd.cli.output import Output
     from parlerd.cli.parsing import Parser, UsageError
+    from parlerd.core.errors import ParlerError
     from parlerd.paths import Home
 
 
@@ -130,6 +131,10 @@ def find_command(words: Sequence[str]) -> tuple[Command, list[str]]:
         wanted = "" if len(words) == 1 or words[1].startswith("-") else words[1]
         names = [path[1] for path in BY_PATH if path[0] == words[0]]
         raise UsageError(_unknown(f"{words[0]} {wanted}".strip(), wanted, names), path=f"parler {words[0]}")
+    # Whoever leaves the first word of a command out means the whole command.
+    within = [" ".join(path) for path in BY_PATH if len(path) == 2 and path[1] == words[0]]
+    if within:
+        raise UsageError(f"there is no command `{words[0]}`; did you mean `{'` or `'.join(within)}`?")
     raise UsageError(_unknown(words[0], words[0], sorted({path[0] for path in BY_PATH})))
 
 
@@ -230,10 +235,23 @@ def _run(
     except ParlerError as error:
         from parlerd.cli.typed import as_typed
 
-        return out.fail(as_typed(error, parser.actions))
+        code = out.fail(as_typed(error, parser.actions))
+        _say_key(error, args, out)
+        return code
     finally:
         if ctx is not None:
             ctx.disconnect()
+
+
+def _say_key(error: ParlerError, args: Namespace, out: Output) -> None:
+    """Say what makes a second try the same request, where the command takes that and nobody chose it before. In JSON
+    it stands among the error's details."""
+    key = error.details.get("idempotency_key")
+    # `--key` names a fact or a key of the state where the request has a `--once`.
+    option = next((each for each in ("once", "key") if hasattr(args, each)), None)
+    if out.json or not isinstance(key, str) or option is None or getattr(args, option):
+        return
+    out.note("To try again as the same request, add: ", (f"--{option} {key}", "bold"))
 
 
 def _connect(home: Home, *, as_name: str, host: str, start: bool = True, hello_s: float | None = None) -> ClientLike:

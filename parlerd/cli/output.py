@@ -192,15 +192,16 @@ class Output:
     ) -> None:
         """Print rows, one line each, without the columns that are empty in every row. Where a terminal is too narrow,
         the columns `spare` are left out too, and then the columns `cut` are made narrower, the widest first, so that no
-        line is broken."""
+        line is broken. Where even that is not enough, each row is its first cell, and below it what the others say."""
         head: list[Cell] = [(header, "dim") for header in headers]
         cells = [[(printable_line(_text(cell)), _style(cell)) for cell in row] for row in (head, *rows)]
         widths = {index: max(columns(row[index][0]) for row in cells) for index in range(len(headers))}
         for index in range(len(headers)):
             if not any(row[index][0] for row in cells[1:]):
                 del widths[index]
-        if self.terminal:
-            _narrow(widths, cut, spare, self.width)
+        if self.terminal and not _narrow(widths, cut, spare, self.width):
+            self._stacked(cells, [index for index in widths if index not in spare])
+            return
         for row in cells:
             shown = [(clip(row[index][0], width), row[index][1], width) for index, width in widths.items()]
             line: list[Span] = []
@@ -209,6 +210,19 @@ class Output:
                 if any(later for later, *_ in shown[place + 1 :]):
                     line.append(" " * (width - columns(text) + len(GAP)))
             self.line(*line)
+
+    def _stacked(self, cells: Sequence[Sequence[tuple[str, Style]]], shown: Sequence[int]) -> None:
+        """The rows of a list in a terminal that is too narrow for columns."""
+        (first, *others), (head, *rows) = shown, cells
+        for row in rows:
+            self.say(row[first], hang=2)
+            line: list[Span] = ["  "]
+            for index in others:
+                if row[index][0]:
+                    apart = "" if len(line) == 1 else "; "
+                    line += [(f"{apart}{head[index][0]}: ", "dim"), row[index]]
+            if len(line) > 1:
+                self.say(*line)
 
     def banner(self, title: str, lines: Sequence[tuple[str, str]]) -> None:
         """Print a panel that nobody can miss: `title`, and then labels, each followed by text of others."""
@@ -495,9 +509,9 @@ def moment(at_ms: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_ms / 1000))
 
 
-def _narrow(widths: dict[int, int], cut: Sequence[int], spare: Sequence[int], room: int) -> None:
-    """Leave out `spare` columns, and then make the widest of `cut` narrower, until all fit into `room`. Where that
-    would not be enough, no column is cut."""
+def _narrow(widths: dict[int, int], cut: Sequence[int], spare: Sequence[int], room: int) -> bool:
+    """Leave out `spare` columns, and then make the widest of `cut` narrower, until all fit into `room`. False where
+    that would not be enough: then no column is cut."""
 
     def excess() -> int:
         return sum(widths.values()) + len(GAP) * (len(widths) - 1) - room
@@ -507,9 +521,10 @@ def _narrow(widths: dict[int, int], cut: Sequence[int], spare: Sequence[int], ro
             widths.pop(index, None)
     flexible = [index for index in cut if index in widths]
     if excess() > sum(max(widths[index] - MIN_COLUMN, 0) for index in flexible):
-        return
+        return False
     while excess() > 0:
         widths[max(flexible, key=widths.__getitem__)] -= 1
+    return True
 
 
 def _part(spans: Sequence[tuple[str, Style]], begin: int, end: int) -> list[tuple[str, Style]]:

@@ -202,7 +202,7 @@ def json_value(text: str) -> Any:
     except RecursionError:
         raise argparse.ArgumentTypeError(_TOO_DEEP) from None
     except ValueError as error:
-        raise NotJson(f"it is not JSON: {error}") from error
+        raise NotJson(f"the text is not JSON: {error}") from error
     level, depth = [value], 0
     while level:
         depth += 1
@@ -222,7 +222,7 @@ _TOO_DEEP: Final = f"it has more than {MAX_DEPTH} levels"
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise NotJson(f"it is not JSON: {name} is no number there")
+    raise NotJson(f"the text is not JSON: {name} is no number there")
 
 
 def _integer(digits: str) -> int:

@@ -86,7 +86,7 @@ def _list(ctx: Context, args: Namespace) -> int:
         for each in found.receipts
     ]
     if rows:
-        ctx.out.table(("Fact", "Number", "Operation", "When"), rows)
+        ctx.out.table(("fact", "number", "operation", "when"), rows)
     elif found.before:
         ctx.out.say("You did nothing of which there is a receipt in the part of the room that was looked through.")
     else:

@@ -135,7 +135,8 @@ def show_message(out: Output, message: t.Message, now: float, *, you: str | None
     handoff = message.handoff
     out.say(*_head(message, now, wide=wide), hang=2)
     if not isinstance(message.memory, msgspec.UnsetType):
-        out.text(glimpse(message.text))
+        if message.text:
+            out.text(glimpse(message.text))
     elif not isinstance(message.handoff_answer, msgspec.UnsetType):
         if message.handoff_answer.reason:
             out.text(message.handoff_answer.reason)

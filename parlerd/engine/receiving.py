@@ -17,7 +17,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.claims import QUIET_KINDS
-from parlerd.core.errors import Refused
+from parlerd.core.errors import ERRORS, Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, Position, RoomId, Seq, View
 from parlerd.core.room import Room
@@ -356,6 +356,8 @@ class Receiving:
             notice = f"{notice} {looked.said}".lstrip()
         if absent:
             notice = f"{notice} {absent}".lstrip()
+        if over == "room_closed" and not messages:
+            notice = f"{notice} {ERRORS[over].message}".lstrip()
         if held and not params.take and not lookback and not params.peek:
             said = "A live window holds this agent, so this read acknowledged nothing. Use --take to move its cursor."
             notice = f"{notice} {said}".lstrip()

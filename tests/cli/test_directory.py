@@ -61,7 +61,7 @@ def test_a_long_description_stands_in_its_column_on_a_terminal(shell: Shell) -> 
 
 def test_discover_says_that_nobody_fits(shell: Shell) -> None:
     shell.daemon.answers("directory.discover", t.FoundAgents(agents=[]))
-    assert "Nobody who has a card fits that." in shell.run("discover", "nobody").stdout
+    assert "Nobody else who has a card fits that." in shell.run("discover", "nobody").stdout
 
 
 def test_register_changes_what_is_given_and_nothing_else(shell: Shell) -> None:

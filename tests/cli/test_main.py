@@ -192,6 +192,8 @@ def test_every_group_says_what_it_is() -> None:
         (["sesion"], "did you mean `session`"),
         (["session", "opn"], "did you mean `open`"),
         (["frobnicate"], "there is no command `frobnicate`"),
+        (["leave"], "there is no command `leave`; did you mean `room leave`?"),
+        (["list"], "there is no command `list`; did you mean `session list` or"),
     ],
 )
 def test_a_command_that_is_not_there_is_a_usage_error_with_a_guess(shell: Shell, words: list[str], said: str) -> None:

@@ -144,4 +144,5 @@ def test_a_fact_among_messages_is_one_line_that_says_what_it_does(shell: Shell) 
     ran = shell.run("recv")
     assert "remembers deploy v2" in ran.stdout
     assert "forgets" in ran.stdout
+    assert not any(line.strip() in ("│", "|") for line in ran.stdout.splitlines()), "nothing was said"
     assert "second" not in ran.stdout

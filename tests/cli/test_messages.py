@@ -50,6 +50,28 @@ def test_send_prints_what_the_daemon_stored(shell: Shell) -> None:
     assert (params.text, params.room, params.kind) == ("on it", "auth-redesign", "text")
 
 
+def test_a_send_that_may_be_tried_again_says_with_which_key(shell: Shell) -> None:
+    shell.daemon.answers("message.send", *[ParlerError("store_unknown")] * 3, ParlerError("room_closed"))
+    ran = shell.run("send", "on it")
+    (params,) = shell.daemon.params_of("message.send")
+    assert isinstance(params, t.Send)
+    assert f"To try again as the same request, add: --key {params.idempotency_key}\n" in ran.stderr
+    assert "To try again" not in shell.run("send", "on it", "--key", "k1").stderr, "whoever chose it knows it"
+    ran = shell.run("send", "on it", "--json")
+    params = shell.daemon.params_of("message.send")[-1]
+    assert isinstance(params, t.Send)
+    assert ran.document["error"]["details"]["idempotency_key"] == params.idempotency_key
+    assert "To try again" not in shell.run("send", "on it").stderr, "a second try is refused as well"
+
+
+def test_a_write_whose_key_means_something_else_says_the_other_option(shell: Shell) -> None:
+    shell.daemon.answers("memory.remember", ParlerError("store_full"))
+    ran = shell.run("remember", "--key", "deploy", "blue")
+    (params,) = shell.daemon.params_of("memory.remember")
+    assert isinstance(params, t.Remember)
+    assert f"--once {params.idempotency_key}\n" in ran.stderr
+
+
 def test_what_waits_for_the_relay_is_said_and_is_no_failure(shell: Shell) -> None:
     queued = msgspec.structs.replace(sent(), name="auth", seq=None, at=None, queued=True)
     shell.daemon.answers("message.send", queued, queued)
@@ -124,6 +146,7 @@ def test_a_task_says_that_its_queue_is_new_how_far_it_got_and_where_its_answer_c
     assert "new" not in ran.stdout
     assert f"parler why {later.id}" in ran.stderr.splitlines()
     assert f"parler recv --room {later.room} --wait 60" in ran.stderr.splitlines()
+    assert f"its id is {later.id}." in ran.stderr, "by which its result is told from others"
 
 
 def test_why_says_that_the_home_of_a_room_is_away_and_that_nobody_works_for_a_queue(shell: Shell) -> None:

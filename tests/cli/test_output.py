@@ -130,6 +130,20 @@ def test_a_list_leaves_out_a_spare_column_before_it_cuts_a_name() -> None:
     ]
 
 
+def test_a_list_that_no_cut_makes_fit_has_each_row_below_its_first_cell() -> None:
+    stdout = Terminal()
+    out = Output(stdout, io.StringIO(), width=30)
+    headers = ("room", "unread", "who knocks", "last", "kind", "gone")
+    out.listing(headers, [("* auth-redesign", "3", "mallory", "12:00", "sealed", ""), ("b", "", "", "", "", "")])
+    assert stdout.getvalue().splitlines() == [
+        "* auth-redesign",
+        "  unread: 3; who knocks:",
+        "  mallory; last: 12:00; kind:",
+        "  sealed",
+        "b",
+    ]
+
+
 def test_a_list_in_a_pipe_is_whole() -> None:
     stdout = io.StringIO()
     Output(stdout, io.StringIO(), width=40).listing(("room", "last"), [("r" * 60, "12:00")])

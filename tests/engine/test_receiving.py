@@ -259,6 +259,19 @@ def test_a_wait_in_a_room_that_closes_is_told_to_stop() -> None:
     run(main)
 
 
+def test_a_read_that_finds_nothing_new_in_a_closed_room_says_that_it_is_closed() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.room("alice", "bob")
+            await alice.send("last words")
+            assert (await bob.recv()).notice == ""
+            await alice.close()
+            await bob.read()
+            assert (await bob.recv()).notice == "This session is closed."
+
+    run(main)
+
+
 def test_a_wait_survives_that_its_room_was_closed_for_want_of_use() -> None:
     async def main() -> None:
         async with engine_world() as served:
