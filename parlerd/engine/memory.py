@@ -9,8 +9,9 @@ the engine's face. Below: `sending`, the library. Invariant: an answer names onl
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from time import monotonic
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
@@ -33,6 +34,9 @@ from parlerd.engine.reading import Reading, author_of, silence_of
 from parlerd.engine.recalling import Hit, Place, search
 from parlerd.engine.sending import Posting, Sending
 from parlerd.operations import types as t
+
+MAX_NAMED: Final = 5
+"""Rooms that are named in a sentence on what may be missing."""
 
 
 class _Meant(NamedTuple):
@@ -123,13 +127,12 @@ class Memory:
             if facts and size > params.max_bytes:
                 break
             facts.append(_fact(rooms[hit.candidate.room][1].state, hit))
-        said = [said for handle, room in rooms.values() if (said := self._lacks(handle, room, me.id))]
         return t.Recalled(
             facts=facts,
             more=len(found.hits) - len(facts),
             partly=found.partly,
             cut=found.cut,
-            notice=" ".join(said),
+            notice=" ".join(self._lacking(rooms.values(), me.id)),
         )
 
     async def _searched(self, me: AgentRecord, wanted: str | None) -> list[tuple[RoomHandle, Room]]:
@@ -151,13 +154,25 @@ class Memory:
             found.append((handle, room))
         return found
 
-    def _lacks(self, handle: RoomHandle, room: Room, reader: AgentId) -> str:
-        """What is said of a room of which this machine may not hold all that it remembers."""
-        name = room.state.name
-        missing = sum(count for _, count in room.view(reader).gaps)
-        if missing:
-            return f"{missing} older messages of {name} are not on this machine: what they remember is not found here."
-        return silence_of(handle, self._desk.clock.now(), f"newer facts of {name} may be missing here.")
+    def _lacking(self, rooms: Iterable[tuple[RoomHandle, Room]], reader: AgentId) -> list[str]:
+        """What is said of rooms of which this machine may not hold all that they remember: one sentence for each home
+        that does not answer."""
+        said: list[str] = []
+        silent: dict[str, tuple[RoomHandle, list[str]]] = {}
+        for handle, room in rooms:
+            name = room.state.name
+            missing = sum(count for _, count in room.view(reader).gaps)
+            if missing:
+                said.append(
+                    f"{missing} older messages of {name} are not on this machine: what they remember is not found here."
+                )
+            elif handle.silent_since() is not None:
+                silent.setdefault(handle.home_name, (handle, []))[1].append(name)
+        for handle, names in silent.values():
+            more = f" and {len(names) - MAX_NAMED} more rooms" if len(names) > MAX_NAMED else ""
+            lacking = f"newer facts of {', '.join(names[:MAX_NAMED])}{more} may be missing here."
+            said.append(silence_of(handle, self._desk.clock.now(), lacking))
+        return said
 
     # -- forgetting ----------------------------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ from parlerd.core.words import CAPSULE_LISTS
 from parlerd.engine.absent import is_absent, is_pruned, refill
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import RoomHandle
+from parlerd.engine.handles import ForsakenRoom, RoomHandle
 from parlerd.engine.library import PAGE_BYTES, Library
 from parlerd.engine.readers import Fitting
 from parlerd.operations import types as t
@@ -570,6 +570,8 @@ def silence_of(handle: RoomHandle, now: Millis, lacking: str) -> str:
     since = handle.silent_since()
     if since is None:
         return ""
+    if isinstance(handle, ForsakenRoom):
+        return f"{handle.home_name} is not among the homes of this machine: {lacking}"
     seconds = max(0, now - since) // 1000
     time = f"{seconds} s" if seconds < 60 else f"{seconds // 60} min" if seconds < 3600 else f"{seconds // 3600} h"
     heard = f"Nothing was heard from {handle.home_name} " + (f"for {time}" if since else "yet")

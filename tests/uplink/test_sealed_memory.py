@@ -222,6 +222,21 @@ def test_a_fact_for_a_version_never_waits_and_what_forgets_does(tmp_path: Path) 
     run(main)
 
 
+def test_what_may_be_missing_in_several_rooms_of_a_home_that_is_silent_is_one_sentence(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            for number in range(6):
+                await meeting.alice.open(f"room {number}")
+            meeting.wires.cut_off("ann")
+            await trio.sleep(120)
+            found = await meeting.alice.ask("memory.recall", t.Recall(query="deploy"), t.Recalled)
+            assert found.notice.count("Nothing was heard from") == 1
+            assert found.notice.endswith(" and 2 more rooms may be missing here.")
+            assert found.notice.count("room-") + found.notice.count("auth-redesign") == 5
+
+    run(main)
+
+
 def test_what_waited_to_forget_a_key_that_another_wrote_meanwhile_takes_nothing_of_it(tmp_path: Path) -> None:
     async def main() -> None:
         async with met(tmp_path) as meeting:
