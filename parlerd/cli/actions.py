@@ -12,7 +12,7 @@ from parlerd.cli.context import Context, new_key
 from parlerd.cli.handlers import Handler, room_argument
 from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser, UsageError, json_value, unicode_text, whole
-from parlerd.cli.render import counted, span_of
+from parlerd.cli.render import counted, span_of, within
 from parlerd.cli.state import (
     agree_to_delete,
     document_of,
@@ -254,7 +254,7 @@ def _affordances(ctx: Context, args: Namespace) -> int:
     ctx.out.say((found.you, "name"), " in ", (found.name or found.room, "bold"), ":")
     ctx.out.table(("command", "you may"), rows)
     for step in found.next:
-        ctx.out.say(("next: ", "bold"), *_step(step))
+        ctx.out.say(("next: ", "bold"), *_step(step, args.room))
     if found.notice:
         ctx.out.note(found.notice)
     return DONE
@@ -267,7 +267,7 @@ def _command(operation: str) -> str:
     return OPERATIONS[operation].command if operation in OPERATIONS else operation
 
 
-def _step(step: t.NextStep) -> list[Span]:
+def _step(step: t.NextStep, room: str | None) -> list[Span]:
     if not step.operation:
         return [_WHYS[step.why]]
     words = _command(step.operation)
@@ -275,7 +275,7 @@ def _step(step: t.NextStep) -> list[Span]:
     named = f" {id}" if isinstance(id, str) else ""
     wait = step.params.get("wait_ms")
     waits = f" --wait {wait // 1000}" if isinstance(wait, int) else ""
-    return [(f"{words}{named}{waits}", "bold"), f" ({_WHYS[step.why]})"]
+    return [(f"{words}{named}{waits}{within(room)}", "bold"), f" ({_WHYS[step.why]})"]
 
 
 def _refusal(code: Any) -> str:

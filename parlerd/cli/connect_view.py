@@ -226,7 +226,7 @@ def sessions_live(ctx: Context, sessions: Sessions) -> None:
         out.say()
         out.say("The relay ", (home.name, "name"), f" {word}, at {home.url}.")
         out.say((f"Its key's fingerprint is {home.fingerprint}.", "dim"))
-        out.say("New sessions live there, sealed: whoever runs it sees who is in, not what is said (docs/relay.md).")
+        out.say("New sessions live there, sealed: whoever runs it sees who is in, not what is said.")
     if sessions.team is not None:
         _team(ctx, sessions.team)
 

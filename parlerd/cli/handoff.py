@@ -13,7 +13,7 @@ from parlerd.cli.handlers import Handler, room_argument, wide_argument
 from parlerd.cli.messages import QUEUED, say_warning
 from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser, UsageError, seconds, unicode_text, whole
-from parlerd.cli.render import counted, left_of, offer_line, show_messages
+from parlerd.cli.render import counted, left_of, offer_line, show_messages, within
 from parlerd.core.words import MAX_TRANSCRIPT
 from parlerd.operations import types as t
 
@@ -112,7 +112,8 @@ def _offer(ctx: Context, args: Namespace) -> int:
     else:
         ctx.out.say(("The turn is offered to ", "good"), (whom, "name"), f" in '{room}', as #{given.seq}.")
         until = f" It can be taken for {left_of(given.expires, ctx.now())}." if given.expires else ""
-        ctx.out.note(f"The turn stays yours until somebody takes it.{until} To see: parler handoff show {given.seq}")
+        see = f"parler handoff show {given.seq}{within(args.room)}"
+        ctx.out.note(f"The turn stays yours until somebody takes it.{until} To see: {see}")
     if given.transcript:
         ctx.out.note(_sent(given.transcript))
     say_warning(ctx, given.warning)
@@ -206,7 +207,7 @@ def _show(ctx: Context, args: Namespace) -> int:
     if found.more:
         out.note(f"{counted(found.more, 'older offer')} {'is' if found.more == 1 else 'are'} not shown.")
     if found.messages:
-        show_messages(out, found.messages, ctx.now(), you=found.you, wide=args.wide)
+        show_messages(out, found.messages, ctx.now(), you=found.you, wide=args.wide, room=args.room)
     if found.notice:
         out.note(found.notice)
     return DONE

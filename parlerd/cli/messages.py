@@ -14,7 +14,7 @@ from parlerd.cli.context import Context, new_key
 from parlerd.cli.handlers import Handler, room_argument, wide_argument
 from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser, UsageError, json_value, positive, seconds, timer, unicode_text, whole
-from parlerd.cli.render import clock, counted, offer_line, show_messages, span_of, to_the_second
+from parlerd.cli.render import clock, counted, offer_line, show_messages, span_of, to_the_second, within
 from parlerd.operations import types as t
 from parlerd.text.sight import sentence_of, way_out_of
 
@@ -104,8 +104,9 @@ def _send(ctx: Context, args: Namespace) -> int:
         again, room = " before, and not again," if sent.replayed else "", sent.name or sent.room
         ctx.out.say((f"Posted{again}", "good"), " in ", (f"'{room}'", "name"), ", and shown to nobody yet.")
         ctx.out.note("What it waits for, and how to take it back:")
-        ctx.out.paste(f"parler why {sent.id}", beside=True)
-        ctx.out.paste(f"parler withdraw {sent.id}", beside=True)
+        where = within(sent.room if args.room or args.service or args.to else None)
+        ctx.out.paste(f"parler why {sent.id}{where}", beside=True)
+        ctx.out.paste(f"parler withdraw {sent.id}{where}", beside=True)
     else:
         again = " before, and not again," if sent.replayed else ""
         number = "" if sent.seq is None else f" as #{sent.seq}"
@@ -288,7 +289,8 @@ def _show(ctx: Context, page: t.Received | t.ReceivedAll, args: Namespace) -> No
     for each in shown:
         if len(pages) > 1:
             out.say((f"'{each.name}'", "name"), (f"  {each.room}", "dim") if args.wide else "")
-        show_messages(out, each.messages, ctx.now(), you=each.you, wide=args.wide)
+        room = (each.name or each.room) if args.all_rooms else args.room
+        show_messages(out, each.messages, ctx.now(), you=each.you, wide=args.wide, room=room)
         if each.more and not args.watch:
             again = f"add --since {each.messages[-1].seq}" if _looks_back(args) else "run the same command again"
             out.note(f"More follows in '{each.name}'. To read it, {again}.")

@@ -118,19 +118,42 @@ def first_of(names: Sequence[str]) -> str:
     return names[0] + (f" +{len(names) - 1}" if len(names) > 1 else "") if names else ""
 
 
+def within(room: str | None) -> str:
+    """What a command to paste says of its room: nothing where the room is the active session."""
+    if not room:
+        return ""
+    from shlex import quote
+
+    return f" --room {quote(room)}"
+
+
 def show_messages(
-    out: Output, messages: Sequence[t.Message], now: float, *, you: str | None, wide: bool = False
+    out: Output,
+    messages: Sequence[t.Message],
+    now: float,
+    *,
+    you: str | None,
+    wide: bool = False,
+    room: str | None = None,
 ) -> None:
     """Show messages one after another."""
     for message in messages:
-        show_message(out, message, now, you=you, wide=wide)
+        show_message(out, message, now, you=you, wide=wide, room=room)
 
 
-def show_message(out: Output, message: t.Message, now: float, *, you: str | None, wide: bool = False) -> None:
+def show_message(
+    out: Output,
+    message: t.Message,
+    now: float,
+    *,
+    you: str | None,
+    wide: bool = False,
+    room: str | None = None,
+) -> None:
     """Show one message: a head line, and then the words of its author behind a bar.
 
     `you` is the reader's name in the room, or None where no agent reads. A turn that somebody else hands to `you` is
-    shown in a banner.
+    shown in a banner. `room` is how a command names the room, None where it is the active session.
     """
     handoff = message.handoff
     out.say(*_head(message, now, wide=wide), hang=2)
@@ -170,7 +193,8 @@ def show_message(out: Output, message: t.Message, now: float, *, you: str | None
         if not isinstance(message.brings, msgspec.UnsetType):
             _show_brought(out, message.brings)
         if is_mine and handoff.status == "offered":
-            out.note(f"To take the turn: parler handoff accept {message.seq} (or: decline {message.seq} --reason WHY)")
+            answer = f"{message.seq}{within(room)}"
+            out.note(f"To take the turn: parler handoff accept {answer} (or: decline {answer} --reason WHY)")
 
 
 def _show_brought(out: Output, brings: t.BlobInfo) -> None:

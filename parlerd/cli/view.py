@@ -44,7 +44,8 @@ def _open(ctx: Context, args: Namespace) -> int:
     out = ctx.out
     if args.room is None and not out.stdout.isatty():
         # Whoever has it has a person's rights, and what is no terminal may be read by a program.
-        raise UsageError("the address of your whole home is printed on a terminal alone; --room prints any", path=PATH)
+        said = "the address of your whole home is printed on a terminal alone; with --room, that of a room is printed"
+        raise UsageError(said, path=PATH)
     opened = ctx.call("page.open", t.OpenPages(room=args.room, port=args.port or 0), t.OpenedPages)
     if out.json:
         out.document(opened)

@@ -197,3 +197,5 @@ def test_what_may_be_done_is_a_table_and_what_is_next_are_commands(shell: Shell)
     ]
     assert "Somebody could not be asked." in ran.stderr
     assert json.loads(shell.run("affordances", "--json").stdout)["next"][0]["why"] == "offer"
+    shell.daemon.answers("room.affordances", found)
+    assert "next: parler handoff accept m_1 --room auth (" in shell.run("affordances", "--room", "auth").stdout

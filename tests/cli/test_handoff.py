@@ -252,6 +252,22 @@ def test_an_offer_to_this_reader_says_how_to_take_it_and_an_old_one_does_not(she
     assert "expired" in ran.stdout
 
 
+def test_a_command_about_a_room_that_was_named_names_the_room(shell: Shell) -> None:
+    """A number counts in one room. In another it is another message, and another offer perhaps."""
+    capsule = t.Handoff(next=PeerText("go"), summary=PeerText(""), for_="webdev", to_you=True, status="offered")
+    offer = page(message("", kind="handoff", handoff=capsule))
+    shell.daemon.answers("message.recv", offer, offer)
+    shell.daemon.answers("message.recv_all", t.ReceivedAll(rooms=[offer]))
+    shell.daemon.answers("message.commit", *[COMMITTED] * 3)
+    take = "parler handoff accept 1 --room auth-redesign (or: decline 1 --room auth-redesign --reason WHY)"
+    assert take in shell.run("recv", "--room", "auth-redesign").stderr
+    assert take in shell.run("recv", "--all-rooms").stderr
+    assert "--room" not in shell.run("recv").stderr, "the active session needs no name"
+    given = t.GivenHandoff(id="m_1", room=ROOM, name="auth", for_="webdev", idempotency_key="k", seq=8, others=1)
+    shell.daemon.answers("handoff.give", given)
+    assert "parler handoff show 8 --room auth\n" in shell.run("handoff", "--room", "auth", "--next", "go").stderr
+
+
 def test_why_of_an_offer_says_what_became_of_it(shell: Shell) -> None:
     shell.daemon.answers("message.why", t.WhyResult(id="m_7", room=ROOM, readers=[], handoff=entry()))
     assert "#7 alice offers the turn to bob: open for " in shell.run("why", "7").stdout

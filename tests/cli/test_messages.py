@@ -730,6 +730,10 @@ def test_a_message_is_sent_that_waits_for_a_condition_and_a_timer(shell: Shell) 
     assert ran.stdout == "Posted in 'auth', and shown to nobody yet.\n"
     assert f"parler why {waits.id}\nparler withdraw {waits.id}\n" in ran.stderr
     assert shell.run("send", "--json", "--enabled", "true", "x").document["gated"] is True
+    shell.daemon.answers("message.send", waits)
+    ran = shell.run("send", "--room", "auth", "--enabled", "true", "x")
+    where = f"{waits.id} --room {waits.room}"
+    assert f"parler why {where}\nparler withdraw {where}\n" in ran.stderr
 
 
 def test_a_message_that_waits_is_taken_back(shell: Shell) -> None:
