@@ -547,7 +547,8 @@ def _sent(result: t.Sent, scribe: Scribe, asked: _Asked) -> str:
     if result.queued:
         return f"Not sent yet to {where}{repeated}. {_QUEUED}{warned}"
     if result.gated:
-        why = json.dumps({"action": "why", "id": _plain(result.id)}, separators=(",", ":"))
+        about = {"action": "why", "id": _plain(result.id), "room": _plain(result.room)}
+        why = json.dumps(about, separators=(",", ":"))
         return f"Posted in {where}{repeated}. Nobody is shown it yet; what it waits for: parler_rooms {why}{warned}"
     if result.seq is None:
         task = scribe.name(result.id)

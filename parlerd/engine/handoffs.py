@@ -16,7 +16,7 @@ from parlerd.core.envelope import HandoffAnswerPart, HandoffPart, Part, Transcri
 from parlerd.core.errors import Refused
 from parlerd.core.handoff import Offer
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import AgentId, MessageId, Millis, Position, label
+from parlerd.core.model import AgentId, MessageId, Millis, Position, RoomId, label
 from parlerd.core.room import Room, RoomState
 from parlerd.core.visibility import can_see
 from parlerd.core.words import HANDOFF, answer_kind, check_handoff, check_text
@@ -26,7 +26,7 @@ from parlerd.engine.files import Files
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
 from parlerd.engine.lookup import room_of
-from parlerd.engine.reading import Reading, handle_of, silence_of
+from parlerd.engine.reading import Reading, handle_of, number_of, silence_of
 from parlerd.engine.sending import Sending
 from parlerd.engine.transcripts import transcript
 from parlerd.operations import types as t
@@ -122,7 +122,7 @@ class Handoffs:
     ) -> t.AnsweredHandoff:
         size = check_text(part.reason, "reason")
         me = await self._desk.me(caller)
-        actor, room = await room_of(self._desk, me, params.room)
+        actor, room = await room_of(self._desk, me, params.room or await self._room_with(me, params.id))
         if await actor.catch_up():
             room = await actor.quiet()
         offered = await self._reading.message_id(room, me.id, params.id)
@@ -159,6 +159,14 @@ class Handoffs:
             idempotency_key=sent.idempotency_key,
             warning=sent.warning,
         )
+
+    async def _room_with(self, me: AgentRecord, id: str) -> RoomId | None:
+        """The room of an offer that is named by its id, which is another message nowhere. None for a number, which
+        counts in the active session, and for an id of no room that the agent is in."""
+        if number_of(id) is not None:
+            return None
+        traced = await self._desk.library.trace(MessageId(id))
+        return None if traced is None or traced.room not in await self._desk.library.my_rooms(me.id) else traced.room
 
     @handles("handoff.show")
     async def show(self, caller: Caller, params: t.ShowHandoffs) -> t.HandoffList:

@@ -209,6 +209,23 @@ def test_what_is_no_offer_is_not_answered_and_a_number_or_an_id_means_one() -> N
     run(main)
 
 
+def test_an_offer_that_is_named_by_its_id_is_answered_in_its_own_room() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            for topic in ("one", "two"):
+                await served.admit(await alice.open(topic), bob)
+            given = [await alice.handoff("go", room=room) for room in ("one", "two")]
+            taken = await bob.ask("handoff.accept", t.AcceptHandoff(id=given[0].id), t.AnsweredHandoff)
+            assert (taken.name, taken.handoff) == ("one", given[0].id), "Bob's active session is the other one"
+            carol = await served.agent("carol")
+            await carol.open("three")
+            missing = t.AcceptHandoff(id=given[1].id)
+            assert (await carol.refused("handoff.accept", missing)).code == "no_such_message"
+
+    run(main)
+
+
 def test_who_goes_on_without_taking_the_turn_does_not_have_it() -> None:
     async def main() -> None:
         async with engine_world() as served:
