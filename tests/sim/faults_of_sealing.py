@@ -4,27 +4,36 @@ how they are played; this module enters them in its list."""
 from __future__ import annotations
 
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import msgspec
 import trio
 
-from parlerd.core import messages
+from parlerd.core import epoch_record, messages
 from parlerd.core import sealing as core_sealing
 from parlerd.core import turning as core_turning
 from parlerd.core.epoch_record import read_wraps
-from parlerd.core.model import AgentId, RoomId
+from parlerd.core.model import AgentId, HomeId, RoomId
 from parlerd.core.sealing import check_sealed
 from parlerd.core.statements import SealingKey, check
-from parlerd.engine import opening
-from parlerd.identity import epochs
+from parlerd.engine import opening, pair_rooms
+from parlerd.engine.library import Library
+from parlerd.engine.pair_rooms import PairRooms
+from parlerd.identity import direct_keys, epochs
 from parlerd.identity.sealing import derive
+from parlerd.store.port import PutSealingKey, SealingKeyRow
 from parlerd.uplink.arriving import records, statements
 from parlerd.uplink.arriving.hearing import Contradiction
 from parlerd.uplink.arriving.pages import Page
+from parlerd.uplink.asking import opening as asking_to_open
+from parlerd.uplink.asking.room_home import RoomHome
 from parlerd.uplink.sealed_rooms import SealedRooms
 from parlerd.uplink.secrets import Secrets
 from parlerd.uplink.turning import Turning
+from tests.sim.direct_lies import KnownOlder, OfAnother, Older, OtherReader, Substituted, ThirdReader, Withheld
+from tests.sim.direct_stories import OpenerWentBack, ReaderCameRound, ReaderWentBack, TwoRooms, WriterWentBack
 from tests.sim.faults import Patch, fault
 from tests.sim.sealed_lies import Overtaken
 from tests.sim.sealed_stories import Away, KeptBack, OfAnotherRoom, OfOthers, OtherKey, PutOut, PutOutAndShown, WentBack
@@ -186,3 +195,139 @@ def _(patch: Patch) -> None:
 
     patch.setattr(Turning, "_is_over", lambda self, room, now: self._is_used_up(room, now))
     patch.setattr(SealedRooms, "send_lost", sends_none)
+
+
+# -- rooms of two --------------------------------------------------------------------------------------------
+
+
+@fault("shown-key-not-checked", "a key counts that a relay shows, whoever signed it", Substituted)
+def _(patch: Patch) -> None:
+    patch.setattr(direct_keys, "signed", lambda kind, body, signature, signer: check(body, kind))
+    patch.setattr(epochs, "is_own_key", lambda agent, statement, signature: True)
+
+
+@fault("key-of-another-agent", "a key counts that a relay shows, whichever agent told it", OfAnother)
+def _(patch: Patch) -> None:
+    read = direct_keys.read
+
+    def of_whoever(body: bytes, signature: bytes) -> Any:
+        told = read(body, signature)
+        key: Any = SimpleNamespace(home=told.key.home, agent=mock.ANY, counter=told.key.counter)
+        return told._replace(key=key)
+
+    patch.setattr(asking_to_open, "direct_keys", SimpleNamespace(read=of_whoever))
+    patch.setattr(epoch_record, "_key_of", lambda record, added: check(added.statement, SealingKey))
+    patch.setattr(epochs, "is_own_key", lambda agent, statement, signature: True)
+
+
+@fault("key-of-before", "a key counts that a relay shows, though a later one is known", KnownOlder)
+def _(patch: Patch) -> None:
+    async def of_nobody(home: RoomHome, other: AgentId, me: AgentId) -> int:
+        await trio.lowlevel.checkpoint()
+        return 0
+
+    patch.setattr(asking_to_open, "_newest_of", of_nobody)
+
+
+@fault("newest-key-alone", "what is wrapped to a key that was followed by another is opened by nobody", Older)
+def _(patch: Patch) -> None:
+    learn = Secrets.learn
+
+    def by_newest(self: Secrets, record: Any, digest: bytes, wraps: Any) -> Any:
+        kept = self._keys
+        self._keys = {home: {agent: rows[-1:] for agent, rows in keys.items()} for home, keys in kept.items()}
+        try:
+            return learn(self, record, digest, wraps)
+        finally:
+            self._keys = kept
+
+    patch.setattr(Secrets, "learn", by_newest)
+
+
+@fault("waits-and-is-told-nothing", "who writes is not told that no key of the other is known", Withheld)
+def _(patch: Patch) -> None:
+    patch.setattr(pair_rooms, "needs_both", lambda room, agent: False)
+
+
+@fault("no-record-for-the-other", "no record is made for whoever came into a room of two without a key", Withheld)
+def _(patch: Patch) -> None:
+    patch.setattr(Turning, "is_due", lambda self, room, now: False)
+
+
+def _may_hold_anybody(patch: Patch) -> None:
+    patch.setattr(records, "_may_read", lambda hearing, roster, *, is_first: True)
+
+
+@fault("third-in-a-room-of-two", "a member takes a record of a room of two that holds a third", ThirdReader)
+def _(patch: Patch) -> None:
+    _may_hold_anybody(patch)
+
+
+@fault("another-in-a-room-of-two", "a member takes a first record that holds another than is written to", OtherReader)
+def _(patch: Patch) -> None:
+    _may_hold_anybody(patch)
+
+
+@fault("two-rooms-of-one-pair", "each of two goes on in a room of its own", TwoRooms)
+def _(patch: Patch) -> None:
+    pair = PairRooms._pair
+
+    async def never_gives_way(self: PairRooms, by: Any, one: AgentId, other: AgentId, room: RoomId, **_: Any) -> None:
+        await pair(self, by, one, other, room, instead=None)
+
+    patch.setattr(PairRooms, "_pair", never_gives_way)
+
+
+@fault("lost-key-told-on", "who lost its newest sealing key tells one of before", ReaderWentBack)
+def _(patch: Patch) -> None:
+    _renews_nothing(patch)
+
+
+def _renews_nothing(patch: Patch) -> None:
+    async def renew(self: Secrets, home: Any, agent: AgentId) -> None:
+        await trio.lowlevel.checkpoint()
+
+    patch.setattr(Secrets, "renew", renew)
+
+
+@fault("lost-key-not-followed", "who lost its newest sealing key draws none behind that", ReaderCameRound)
+def _(patch: Patch) -> None:
+    key = Secrets._key
+
+    async def of_mine(self: Secrets, home: HomeId, agent: AgentId, after: int = 0) -> SealingKeyRow:
+        newest = await key(self, home, agent)
+        return newest if after > newest.counter else await key(self, home, agent, after)
+
+    patch.setattr(Secrets, "_key", of_mine)
+
+
+@fault("key-in-memory-alone", "an agent tells a key that is on no disk", Older)
+def _(patch: Patch) -> None:
+    _keeps_no_key(patch)
+
+
+@fault("own-key-in-memory-alone", "who opens a room has the key for it on no disk", WriterWentBack)
+def _(patch: Patch) -> None:
+    _keeps_no_key(patch)
+
+
+def _keeps_no_key(patch: Patch) -> None:
+    record = Library.record
+
+    async def but_keys(self: Library, writes: Any) -> Any:
+        return await record(self, [each for each in writes if not isinstance(each, PutSealingKey)])
+
+    patch.setattr(Library, "record", but_keys)
+
+
+@fault(
+    "own-record-taken-for-a-copy", "who lost a record of its own takes its key for one used elsewhere", OpenerWentBack
+)
+def _(patch: Patch) -> None:
+    epoch = arriving._Step.epoch
+
+    def at_once(self: Any, told: Any) -> None:
+        self._about._is_live = True
+        epoch(self, told)
+
+    patch.setattr(arriving._Step, "epoch", at_once)

@@ -1,6 +1,7 @@
 """What must hold at the end of a story in a sealed room, of what the relay holds and of what each home could open.
 
     nobody_else_can_read     each home is handed all that the relay has of the room, and tries with all of its secrets
+    opens_nothing            somebody who has other keys tries the same
     everybody_has_the_words  what the homes opened is one thing to all of them, and is what the relay holds sealed
     nothing_can_be_guessed   no digest of what was asked for is there
     nothing_stands_in_clear  no word of the room is in what the relay has, however that is spelled
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -153,7 +154,19 @@ class Outfit:
         own = [
             piece for row in rows if row.requester for piece in (row.secret[: sealing.KEY], row.secret[sealing.KEY :])
         ]
-        digests = list(held.epochs)
+        return cls.by(keys, secrets, own, held)
+
+    @classmethod
+    def by(
+        cls,
+        keys: dict[AgentId, list[sealing.KeyPair]],
+        secrets: dict[bytes, bytes],
+        own: Collection[bytes],
+        held: Held,
+    ) -> Outfit:
+        """What somebody gets who has these sealing keys of agents, these secrets of epochs, by the hashes of their
+        records, and these `own` secrets of those who only ask for work."""
+        secrets, digests = dict(secrets), list(held.epochs)
         for number, digest in reversed(list(enumerate(digests))):
             begun = held.epochs[digest]
             for secret in cls._unwrapped(begun, keys):
@@ -230,6 +243,16 @@ def nobody_else_can_read(relay: Store, room: RoomId, of: HomeId, homes: Collecti
                 raise Broken(f"{message.id} of epoch {part.epoch} does not open for a home in its roster")
             if not may and not message.opens and _kept(home, message) is not None:
                 raise Broken(f"a home that is not in the roster of epoch {part.epoch} keeps words of it")
+
+
+def opens_nothing(relay: Store, room: RoomId, whose: str, keys: Mapping[AgentId, sealing.KeyPair]) -> None:
+    """Somebody with these keys, as those of these agents, and with all that the relay has of the room opens nothing
+    there."""
+    held = held_by(relay, room)
+    outfit = Outfit.by({agent: [pair] for agent, pair in keys.items()}, {}, (), held)
+    for message in held.messages:
+        if outfit.words_of(message) is not None:
+            raise Broken(f"{message.id} opens with {whose}")
 
 
 def _is_gone(home: Store, room: RoomId, number: int) -> bool:

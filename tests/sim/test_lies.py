@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim import first_contact, lies, sealed_lies, sealed_stories, tales
+from tests.sim import direct_lies, direct_stories, first_contact, lies, sealed_lies, sealed_stories, tales
 from tests.sim.world import Plan, Simulation
 
 SEEDS = 3
+FEW = 2
+"""How often what has no weather in it is played: the order of tasks alone is drawn."""
 DOCS = Path(__file__).parents[2] / "docs"
 RELAY = DOCS / "relay.md"
 SEALED = DOCS / "sealed.md"
@@ -59,6 +61,14 @@ def test_what_a_relay_and_a_member_could_do_together_in_a_sealed_room_and_an_own
         told.run()
         lied += isinstance(told, lies.Lied) and told.liar.has_lied
     assert lied >= 2 or not issubclass(story, lies.Lied), "the relay had no occasion to lie"
+
+
+@pytest.mark.parametrize("story", [*direct_lies.LIES, *direct_stories.STORIES])
+def test_what_a_relay_tells_of_rooms_of_two_and_machines_that_went_back_lose_and_leak_nothing(
+    story: type[direct_lies.Two],
+) -> None:
+    for seed in range(FEW):
+        story(seed).run()
 
 
 @pytest.mark.parametrize("tale", tales.TALES)
