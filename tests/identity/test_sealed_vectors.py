@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from nacl.exceptions import CryptoError
 
+from parlerd.core.direct_keys import encode_published
 from parlerd.core.envelope import RELEASED, GatePart, TextPart, decode_envelope, encode_envelope, opened
 from parlerd.core.epoch_record import roster_digest
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, RosterEntry
 from parlerd.core.sealing import joined, padded_length
-from parlerd.core.statements import Owner, OwnerLine, Transfer, check
-from parlerd.identity import epochs
+from parlerd.core.statements import Owner, OwnerLine, SealingKey, Transfer, check, encode
+from parlerd.identity import direct_keys, epochs
 from parlerd.identity.proofs import check_released, named_in, owner_after, signed, succeeds
 from parlerd.identity.signatures import verify
 from tests.support import sealed_again as again
@@ -225,6 +226,50 @@ def test_a_file(example: dict[str, Any]) -> None:
     assert hashlib.sha256(sealed_file).hexdigest() == example["blob"]
     assert again.file(sealed_file, key, prefix) == data
     assert hashlib.sha256(data).hexdigest() == example["digest"]
+
+
+@each("published")
+def test_a_key_that_an_agent_told_for_rooms_of_two_and_the_record_that_is_wrapped_to_it(
+    example: dict[str, Any],
+) -> None:
+    body, signature, key, record, wraps = raw(example, "body", "signature", "key", "record", "wraps")
+    private, secret = raw(example, "private", "secret")
+    home, agent = example["home"], example["agent"]
+    told = (example["principal"], key, example["counter"])
+    assert again.published(body, signature, home, agent) == told
+    read = direct_keys.read(body, signature)
+    assert (read.key.home, read.key.agent) == (home, agent)
+    assert (read.principal, read.key.key, read.key.counter) == told
+    assert again.epoch_secret(unpacked(record), wraps, agent, private) == secret
+    [entry] = [each for each in unpacked(record)["added"] if each[0] == agent]
+    assert entry[3:] == [unpacked(body)[0], signature]
+
+
+@each("published")
+@pytest.mark.parametrize("change", ["signature", "key", "low order", "delegation", "another agent"])
+def test_a_key_for_rooms_of_two_that_the_agent_did_not_sign_is_read_by_neither(
+    example: dict[str, Any], change: str
+) -> None:
+    body, signature = raw(example, "body", "signature")
+    statement, text, by_person = unpacked(body)
+    said, acts = check(statement, SealingKey), unpacked(text)
+    [agent] = [each for each in (BEN, CAT) if each.id == said.agent]
+    if change == "signature":
+        signature = signature[:-1] + bytes([signature[-1] ^ 1])
+    elif change == "key":
+        statement = encode(replace(said, key=OLIVE.pair().public))
+    elif change == "low order":
+        statement = encode(replace(said, key=bytes(32)))
+        signature = agent.sign(agent.id, "parler/sealing-key", statement)
+    elif change == "delegation":
+        by_person = agent.sign(agent.id, "parler/delegation", text)
+    else:
+        text = msgpack.packb({**acts, "agent": OLIVE.id})
+        by_person = agent.sign(agent.principal, "parler/delegation", text)
+    other = encode_published(statement, text, by_person)
+    assert again.published(other, signature, example["home"], example["agent"]) is None
+    with pytest.raises(Refused):
+        direct_keys.read(other, signature)
 
 
 @each("pake")

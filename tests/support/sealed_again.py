@@ -152,6 +152,28 @@ def is_signed(id: str, tag: str, body: bytes, signature: bytes) -> bool:
         return False
 
 
+def published(body: bytes, signature: bytes, home: str, agent: str) -> tuple[str, bytes, int] | None:
+    """For whom an agent acts that told a relay a key for rooms of two, the key, and its counter; None where that is no
+    key of this agent there."""
+    statement, delegation, by_person = msgpack.unpackb(body)
+    said, acts = msgpack.unpackb(statement), msgpack.unpackb(delegation)
+    is_good = (
+        (said["home"], said["agent"], acts["type"], acts["agent"]) == (home, agent, "delegation", agent)
+        and is_signed(agent, "parler/sealing-key", statement, signature)
+        and is_signed(acts["principal"], "parler/delegation", delegation, by_person)
+        and is_key(said["key"])
+    )
+    return (acts["principal"], said["key"], said["counter"]) if is_good else None
+
+
+def is_key(public: bytes) -> bool:
+    """Whether something can be wrapped to a key: a product with one of low order is zeros."""
+    try:
+        return len(public) == 32 and any(bindings.crypto_scalarmult(bytes(32), public))
+    except RuntimeError:
+        return False
+
+
 def records_begin(
     transfer: bytes, signature: bytes, record: bytes, record_signature: bytes, owner: str, owned_from: int
 ) -> int | None:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from parlerd.core.direct_keys import encode_published
 from parlerd.core.envelope import (
     BlobPart,
     BlobSeal,
@@ -33,7 +34,7 @@ from parlerd.core.gated import released
 from parlerd.core.model import BlobId, MessageId, Millis
 from parlerd.core.sealing import CHUNK, padded_length, sealed_part
 from parlerd.core.statements import JoinCard, OwnerLine, Transfer, encode
-from parlerd.identity import codes, epochs, pake, sealing
+from parlerd.identity import codes, delegation, epochs, pake, sealing
 from parlerd.identity.sealed_files import FileSealer
 from tests.support.golden import GOLDEN
 from tests.support.sealing import (
@@ -126,6 +127,7 @@ def vectors() -> Vectors:
         "file": [_file(size) for size in (0, 1, CHUNK, CHUNK + 1, 2 * CHUNK + 100)],
         "pake": [_pake()],
         "card": [_card()],
+        "published": [_published(BEN, 1), _published(CAT, 2)],
         "knock": [_knock()],
     }
 
@@ -359,6 +361,26 @@ def _card() -> dict[str, Any]:
     }
     card = encode(JoinCard(**fields))
     return {**fields, "card": card, "signature": BEN.signing.sign("parler/join", card)}
+
+
+def _published(agent: Person, counter: int) -> dict[str, Any]:
+    """What an agent tells a relay for rooms of two, and the record with which somebody opens one for it."""
+    added = agent.added(counter)
+    text, by_person = delegation.issue(agent, agent.id, Millis(7))
+    made = turned(None, [OLIVE, added], random=Repeating(f"two {agent.name}"))
+    return {
+        "body": encode_published(added.statement, text, by_person),
+        "signature": added.signature,
+        "home": RELAY,
+        "agent": agent.id,
+        "principal": agent.principal,
+        "key": agent.pair(counter).public,
+        "counter": counter,
+        "record": made.body,
+        "wraps": made.wraps,
+        "private": agent.pair(counter).private,
+        "secret": made.epoch.secret,
+    }
 
 
 def plain(value: Any) -> Any:

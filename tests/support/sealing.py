@@ -18,7 +18,7 @@ from parlerd.core.statements import NONCE, SealingKey, encode
 from parlerd.identity import epochs, sealing
 from parlerd.identity.epochs import Before, Made
 from parlerd.identity.sealing import Epoch, KeyPair, key_of, open_with_key
-from parlerd.identity.signatures import SigningKey
+from parlerd.identity.signatures import Domain, SigningKey
 
 CARD = EpochCard(b"title", "m_0", b"k" * 32)
 
@@ -70,6 +70,11 @@ class Person:
     def pair(self, counter: int = 1) -> KeyPair:
         """The X25519 key of this number."""
         return sealing.key_pair(seed(f"key {self.name} {counter}"))
+
+    def sign(self, id: str, domain: Domain, data: bytes) -> bytes:
+        """What the agent or its person signs."""
+        [key] = [key for key in (self.signing, self.person) if key.id == id]
+        return key.sign(domain, data)
 
     def added(self, counter: int = 1, **more: Any) -> Added:
         """This agent with its key of this number, as a record adds it."""
