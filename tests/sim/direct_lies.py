@@ -266,6 +266,10 @@ class Two(Simulation):
             raise Broken("the relay had no occasion to lie")
         if lied_of is not None and lied_of not in contradicted:
             raise Broken("what the relay tells of a room of two is not found out")
+        if lied_of is not None:
+            state = state_of(self.home("home1").world.store, lied_of)
+            if (state.alarm, state.contradicted) != ("relay_equivocation", "epoch"):
+                raise Broken(f"a record that no room of two has is called {state.contradicted}")
         self._check_pairs()
 
     def _check_pairs(self) -> None:

@@ -3,6 +3,7 @@ how they are played; this module enters them in its list."""
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,8 @@ import trio
 from parlerd.core import epoch_record, messages
 from parlerd.core import sealing as core_sealing
 from parlerd.core import turning as core_turning
-from parlerd.core.epoch_record import read_wraps
+from parlerd.core.epoch_record import check_wraps, read_wraps, roster_after
+from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, HomeId, RoomId
 from parlerd.core.sealing import check_sealed
 from parlerd.core.statements import SealingKey, check
@@ -35,10 +37,18 @@ from parlerd.uplink.turning import Turning
 from tests.sim.direct_lies import KnownOlder, OfAnother, Older, OtherReader, Substituted, ThirdReader, Withheld
 from tests.sim.direct_stories import OpenerWentBack, ReaderCameRound, ReaderWentBack, TwoRooms, WriterWentBack
 from tests.sim.faults import Patch, fault
+from tests.sim.queue_lies import (
+    KeyOfBefore,
+    RequesterDropped,
+    RequesterLeftOut,
+    RequestOfAnother,
+    ResultMoved,
+    ResultOfAnother,
+    WrapsOfBefore,
+)
 from tests.sim.sealed_lies import Overtaken
 from tests.sim.sealed_stories import Away, KeptBack, OfAnotherRoom, OfOthers, OtherKey, PutOut, PutOutAndShown, WentBack
 from tests.sim.vault import Vault
-from tests.sim.working import Working
 from tests.sim.world import Plan, Simulation
 
 
@@ -50,11 +60,6 @@ def _sealed(seed: int) -> Simulation:
 def _in_vault(seed: int) -> Simulation:
     """A story with a sealed room into which people come, and which they leave."""
     return Simulation(seed, Plan(homes=(3,), acts=(Vault,), act=1.0))
-
-
-def _at_work(seed: int) -> Simulation:
-    """A story with a queue, in which people of three homes ask for work."""
-    return Simulation(seed, Plan(homes=(3,), acts=(Working,), act=1.0))
 
 
 @fault("old-epoch-accepted", "a home takes a message under an epoch that is over", Overtaken)
@@ -88,7 +93,7 @@ def _(patch: Patch) -> None:
         patch.setattr(module, "check_wraps", lambda data, record, roster: read_wraps(data, record))
 
 
-@fault("one-key-for-all-who-ask", "those who only ask a queue for work are all given one key", _at_work)
+@fault("one-key-for-all-who-ask", "those who only ask a queue for work are all given one key", RequestOfAnother)
 def _(patch: Patch) -> None:
     def of_nobody(secret: bytes, room: RoomId, number: int, agent: AgentId) -> bytes:
         return derive(secret, b"sealed/requester", room.encode(), number.to_bytes(8, "big"))
@@ -331,3 +336,81 @@ def _(patch: Patch) -> None:
         epoch(self, told)
 
     patch.setattr(arriving._Step, "epoch", at_once)
+
+
+# -- queues --------------------------------------------------------------------------------------------------
+
+
+@fault("wraps-of-another-epoch", "wraps count that the record does not name", WrapsOfBefore)
+def _(patch: Patch) -> None:
+    def unchecked(data: bytes, record: Any, *_: Any) -> Any:
+        return read_wraps(data, msgspec.structs.replace(record, wraps=hashlib.sha256(data).digest()))
+
+    patch.setattr(arriving, "check_wraps", unchecked)
+
+
+@fault(
+    "requester-of-no-record",
+    "who only asks a queue for work is whoever the record says, not its roster",
+    RequesterDropped,
+)
+def _(patch: Patch) -> None:
+    def as_said(before: Any, record: Any) -> Any:
+        with mock.patch.object(epoch_record, "roster_digest", return_value=record.roster):
+            return roster_after(before, record)
+
+    def or_none(data: bytes, record: Any, roster: Any) -> Any:
+        try:
+            return check_wraps(data, record, roster)
+        except Refused:
+            return ()
+
+    patch.setattr(arriving, "roster_after", as_said)
+    patch.setattr(arriving, "check_wraps", or_none)
+
+
+@fault("record-with-one-left-out", "who asks takes a result under another record than it was told", RequesterLeftOut)
+def _(patch: Patch) -> None:
+    _takes_any_record(patch)
+
+
+@fault("one-request-ends-it", "a request that nobody who works can read ends the queue for them", KeyOfBefore)
+def _(patch: Patch) -> None:
+    read = arriving.read_sealed
+
+    def or_nothing(message: Any, envelope: Any, opener: Any, *, asks: bool) -> Any:
+        found = read(message, envelope, opener, asks=asks)
+        if asks and found[0] is envelope and opener.words(envelope, message.body, message.agent) is None:
+            raise arriving._Contradiction("form")
+        return found
+
+    patch.setattr(arriving, "read_sealed", or_nothing)
+
+
+def _shows_whoever_is_told(patch: Patch) -> None:
+    step = arriving._Step
+    post = step._post
+
+    def to_those_told(self: Any, message: Any, envelope: Any, *rest: Any) -> None:
+        readers = envelope.visibility or ()
+        is_theirs = any(self._about._ours(each) for each in (message.agent, *readers))
+        if not is_theirs and not any(map(self._reads_on, self._numbers)):
+            envelope = msgspec.structs.replace(envelope, visibility=tuple(sorted({*readers, *self._numbers})))
+        post(self, message, envelope, *rest)
+
+    patch.setattr(step, "_post", to_those_told)
+
+
+@fault("requests-shown-to-all", "who only asks for work is shown what others ask for", RequestOfAnother)
+def _(patch: Patch) -> None:
+    _shows_whoever_is_told(patch)
+
+
+@fault("result-signed-by-anybody", "a result counts whoever signed it as it stands", ResultMoved)
+def _(patch: Patch) -> None:
+    patch.setattr(arriving, "bears", lambda author, home, body, signature: "valid")
+
+
+@fault("result-shown-to-all", "a result is shown to everybody who asks for work", ResultOfAnother)
+def _(patch: Patch) -> None:
+    _shows_whoever_is_told(patch)

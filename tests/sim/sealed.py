@@ -216,9 +216,11 @@ class Outfit:
         return None
 
 
-def nobody_else_can_read(relay: Store, room: RoomId, of: HomeId, homes: Collection[Store]) -> None:
+def nobody_else_can_read(
+    relay: Store, room: RoomId, of: HomeId, homes: Collection[Store], *, spoilt: Collection[MessageId] = ()
+) -> None:
     """Each of these homes, with all that the relay `of` has of the room, opens what is sealed for its agents, and
-    nothing else."""
+    nothing else. Of what is `spoilt`, somebody whom it concerns was given another key."""
     held = held_by(relay, room)
     is_full = state_of(relay, room).history == "full"
     digests = list(held.epochs)
@@ -239,7 +241,8 @@ def nobody_else_can_read(relay: Store, room: RoomId, of: HomeId, homes: Collecti
             words = outfit.words_of(message)
             if words is not None and not may:
                 raise Broken(f"{message.id} of epoch {part.epoch} opens for a home that is not in its roster")
-            if words is None and inside[place] and may and not message.opens and not _is_gone(home, room, part.epoch):
+            due = inside[place] and may and not message.opens and message.id not in spoilt
+            if words is None and due and not _is_gone(home, room, part.epoch):
                 raise Broken(f"{message.id} of epoch {part.epoch} does not open for a home in its roster")
             if not may and not message.opens and _kept(home, message) is not None:
                 raise Broken(f"a home that is not in the roster of epoch {part.epoch} keeps words of it")

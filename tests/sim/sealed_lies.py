@@ -140,7 +140,7 @@ class Forked(RecordLiar):
     """Behind a record another one of the same number is told, which the owner's person signed too."""
 
     def told(self, item: t.LinkItem, record: t.EpochEntry) -> list[t.LinkItem]:
-        other = _with(record, self.story, nonce=bytes(16))
+        other = signed_anew(record, self.story, nonce=bytes(16))
         return [item, msgspec.structs.replace(item, epoch=other)]
 
 
@@ -148,7 +148,7 @@ class Foreign(RecordLiar):
     """In the place of a record one of another room is told, which the owner's person signed too."""
 
     def told(self, item: t.LinkItem, record: t.EpochEntry) -> list[t.LinkItem]:
-        return [msgspec.structs.replace(item, epoch=_with(record, self.story, room=RoomId("r_another")))]
+        return [msgspec.structs.replace(item, epoch=signed_anew(record, self.story, room=RoomId("r_another")))]
 
 
 class MixedWraps(RecordLiar):
@@ -181,7 +181,7 @@ class Retold(RecordLiar):
 LIES: Final[tuple[type[RecordLiar], ...]] = (Dropped, Frozen, Forked, Foreign, MixedWraps, Substituted, Retold)
 
 
-def _with(record: t.EpochEntry, story: Simulation, **fields: object) -> t.EpochEntry:
+def signed_anew(record: t.EpochEntry, story: Simulation, **fields: object) -> t.EpochEntry:
     """A record that is otherwise, signed by the owner's person all the same: that person's machine colludes."""
     body = encode_record(msgspec.structs.replace(check_record(record.record), **fields))
     keys = story.homes[0].world.keys

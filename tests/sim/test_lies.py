@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim import direct_lies, direct_stories, first_contact, lies, sealed_lies, sealed_stories, tales
+from tests.sim import direct_lies, direct_stories, first_contact, lies, queue_lies, sealed_lies, sealed_stories, tales
 from tests.sim.world import Plan, Simulation
 
 SEEDS = 3
@@ -67,6 +67,12 @@ def test_what_a_relay_and_a_member_could_do_together_in_a_sealed_room_and_an_own
 def test_what_a_relay_tells_of_rooms_of_two_and_machines_that_went_back_lose_and_leak_nothing(
     story: type[direct_lies.Two],
 ) -> None:
+    for seed in range(FEW):
+        story(seed).run()
+
+
+@pytest.mark.parametrize("story", queue_lies.LIES)
+def test_what_a_relay_tells_who_asks_a_sealed_queue_for_work(story: type[queue_lies.Asked]) -> None:
     for seed in range(FEW):
         story(seed).run()
 
