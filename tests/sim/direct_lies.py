@@ -37,7 +37,8 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.face import EngineFace, Outlet
 from parlerd.identity import epochs, sealing
 from parlerd.operations import types as t
-from parlerd.uplink import arriving
+from parlerd.uplink.arriving import records
+from parlerd.uplink.arriving.hearing import Hearing
 from parlerd.uplink.lanes import mirror_of
 from parlerd.uplink.turning import Turning
 from tests.sim import lies, promises, sealed
@@ -431,17 +432,17 @@ class Colluding(Two):
         patch = self._until_the_end.enter_context(pytest.MonkeyPatch.context())
         self.turning = self.home("home0").uplinks._turning
         writer, is_due = self.ids[self.pairs[0].writer.name], Turning.is_due
-        turned, may_read = turning.turned, arriving._Step._may_read
+        turned, may_read = turning.turned, records._may_read
 
         def by_any(new: Any, before: Any, place: Any, present: Any, ahead: Collection[AgentId] = ()) -> EpochTurned:
             return turned(new, before, place, present, [*ahead, AgentId(GHOST.id)])
 
-        def unless_writers(step: Any, roster: Roster, *, is_first: bool) -> bool:
-            return step._about._ours(writer) or may_read(step, roster, is_first=is_first)
+        def unless_writers(hearing: Hearing, roster: Roster, *, is_first: bool) -> bool:
+            return hearing.grounds.ours(writer) or may_read(hearing, roster, is_first=is_first)
 
         patch.setattr(turning, "turned", by_any)
         patch.setattr(lifecycle, "turned", by_any)
-        patch.setattr(arriving._Step, "_may_read", unless_writers)
+        patch.setattr(records, "_may_read", unless_writers)
         # Nor does it make another record, because a third is not in the room.
         patch.setattr(Turning, "is_due", lambda each, *rest: each is not self.turning and is_due(each, *rest))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -26,8 +27,8 @@ from parlerd.engine.pair_rooms import PairRooms
 from parlerd.identity import direct_keys, epochs
 from parlerd.identity.sealing import derive
 from parlerd.store.port import PutSealingKey, SealingKeyRow
-from parlerd.uplink.arriving import records, statements
-from parlerd.uplink.arriving.hearing import Contradiction
+from parlerd.uplink.arriving import items, pages, records, statements
+from parlerd.uplink.arriving.hearing import Contradiction, Hearing
 from parlerd.uplink.arriving.pages import Page
 from parlerd.uplink.asking import opening as asking_to_open
 from parlerd.uplink.asking.room_home import RoomHome
@@ -329,13 +330,13 @@ def _keeps_no_key(patch: Patch) -> None:
     "own-record-taken-for-a-copy", "who lost a record of its own takes its key for one used elsewhere", OpenerWentBack
 )
 def _(patch: Patch) -> None:
-    epoch = arriving._Step.epoch
+    hear_record = items.hear_record
 
-    def at_once(self: Any, told: Any) -> None:
-        self._about._is_live = True
-        epoch(self, told)
+    def at_once(hearing: Hearing, told: Any) -> None:
+        hearing.grounds = replace(hearing.grounds, is_live=True)
+        hear_record(hearing, told)
 
-    patch.setattr(arriving._Step, "epoch", at_once)
+    patch.setattr(items, "hear_record", at_once)
 
 
 # -- queues --------------------------------------------------------------------------------------------------
@@ -346,7 +347,7 @@ def _(patch: Patch) -> None:
     def unchecked(data: bytes, record: Any, *_: Any) -> Any:
         return read_wraps(data, msgspec.structs.replace(record, wraps=hashlib.sha256(data).digest()))
 
-    patch.setattr(arriving, "check_wraps", unchecked)
+    patch.setattr(records, "check_wraps", unchecked)
 
 
 @fault(
@@ -365,8 +366,8 @@ def _(patch: Patch) -> None:
         except Refused:
             return ()
 
-    patch.setattr(arriving, "roster_after", as_said)
-    patch.setattr(arriving, "check_wraps", or_none)
+    patch.setattr(records, "roster_after", as_said)
+    patch.setattr(records, "check_wraps", or_none)
 
 
 @fault("record-with-one-left-out", "who asks takes a result under another record than it was told", RequesterLeftOut)
@@ -376,29 +377,28 @@ def _(patch: Patch) -> None:
 
 @fault("one-request-ends-it", "a request that nobody who works can read ends the queue for them", KeyOfBefore)
 def _(patch: Patch) -> None:
-    read = arriving.read_sealed
+    read = pages.read_sealed
 
     def or_nothing(message: Any, envelope: Any, opener: Any, *, asks: bool) -> Any:
         found = read(message, envelope, opener, asks=asks)
         if asks and found[0] is envelope and opener.words(envelope, message.body, message.agent) is None:
-            raise arriving._Contradiction("form")
+            raise Contradiction("form")
         return found
 
-    patch.setattr(arriving, "read_sealed", or_nothing)
+    patch.setattr(pages, "read_sealed", or_nothing)
 
 
 def _shows_whoever_is_told(patch: Patch) -> None:
-    step = arriving._Step
-    post = step._post
+    post = Page._post
 
-    def to_those_told(self: Any, message: Any, envelope: Any, *rest: Any) -> None:
-        readers = envelope.visibility or ()
-        is_theirs = any(self._about._ours(each) for each in (message.agent, *readers))
-        if not is_theirs and not any(map(self._reads_on, self._numbers)):
-            envelope = msgspec.structs.replace(envelope, visibility=tuple(sorted({*readers, *self._numbers})))
+    def to_those_told(self: Page, message: Any, envelope: Any, *rest: Any) -> None:
+        hearing, readers = self._hearing, envelope.visibility or ()
+        is_theirs = any(hearing.grounds.ours(each) for each in (message.agent, *readers))
+        if not is_theirs and not any(map(self._reads_on, hearing.numbers)):
+            envelope = msgspec.structs.replace(envelope, visibility=tuple(sorted({*readers, *hearing.numbers})))
         post(self, message, envelope, *rest)
 
-    patch.setattr(step, "_post", to_those_told)
+    patch.setattr(Page, "_post", to_those_told)
 
 
 @fault("requests-shown-to-all", "who only asks for work is shown what others ask for", RequestOfAnother)
@@ -408,7 +408,7 @@ def _(patch: Patch) -> None:
 
 @fault("result-signed-by-anybody", "a result counts whoever signed it as it stands", ResultMoved)
 def _(patch: Patch) -> None:
-    patch.setattr(arriving, "bears", lambda author, home, body, signature: "valid")
+    patch.setattr(pages, "bears", lambda author, home, body, signature: "valid")
 
 
 @fault("result-shown-to-all", "a result is shown to everybody who asks for work", ResultOfAnother)
