@@ -281,6 +281,8 @@ def test_a_daemon_that_could_not_start_is_wrong_and_its_last_words_are_told(shel
     log.chmod(0o600)
     assert "parler daemon start" in failing(shell)["daemon"]
     assert "cp a b" in shell.run("doctor").stdout
+    log.write_text("parlerd: invalid_settings: settings.toml: a value is missing hint: Correct what is named.\n")
+    assert "a value is missing. Correct what is named." in shell.run("doctor").stdout, "two sentences stay two"
     log.write_text("parlerd: already_running: Another daemon serves this home.\n... INFO parlerd: stopped\n")
     assert failing(shell) == {}
 
