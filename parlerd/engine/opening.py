@@ -464,7 +464,9 @@ def _minted(opening: Sequence[e.Header]) -> KeyId:
 def _agent_id(who: str) -> AgentId:
     """A pre-approved agent: by id alone, never by a name it chose itself. Source: rooms spec."""
     if not is_keyed_id(who):
-        raise Refused("invalid_param", "Pre-approval takes agent ids (U...), not names.", param="preapprove")
+        said = "Pre-approval takes agent ids (U...), not names."
+        hint = "Names can be taken by anybody. `parler --as NAME whoami` shows the id of an agent of yours."
+        raise Refused("invalid_param", said, hint=hint, param="preapprove")
     return AgentId(who)
 
 

@@ -377,6 +377,7 @@ def test_a_person_may_open_with_a_weaker_policy_and_pre_approve_by_id_alone() ->
         async with engine_world() as served:
             person, bob, carol = await served.person(), await served.agent("bob"), await served.agent("carol")
             error = await person.refused("session.open", t.OpenSession(preapprove=("bob",)))
+            assert "whoami` shows the id" in (error.hint or "")
             assert error.code == "invalid_param"
             opened = await person.open(preapprove=((await bob.whoami()).id,))
             assert (await bob.join(opened.session_key)).status == "joined"
