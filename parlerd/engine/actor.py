@@ -254,6 +254,8 @@ class RoomActor(Generic[A]):
     def close(self) -> None:
         """Finish what waits, write a snapshot, end."""
         self._closing = True
+        # Also what has its place and nobody asked about: nobody may ever do so.
+        self.move()
         self._wake.set()
 
     async def take_in(self) -> None:

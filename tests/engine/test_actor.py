@@ -991,6 +991,17 @@ def test_closing_finishes_what_waits_keeps_a_snapshot_and_refuses_more() -> None
     run(main)
 
 
+def test_a_room_that_closes_finishes_also_what_nobody_asked_about() -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            actor, owner = await one_actor(nursery, MemoryStore(), CountedKeys())
+            placed = actor.place(c.PostMessage(kind="text"), by(owner), draft())
+            actor.close()
+        assert placed.outcome().facts
+
+    run(main)
+
+
 def test_a_room_that_closes_ends_also_when_the_last_command_in_its_line_is_given_up() -> None:
     async def main() -> None:
         async with trio.open_nursery() as nursery:
