@@ -140,12 +140,8 @@ class Turning:
         if state.closed or state.alarm is not None or not self.is_ours(room):
             return False
         waiting = room.epochs.waiting()
-        # A fresh key alone is used by the next record, whatever that one is made for. But while the first record of a
-        # direct room is in force, the agent that it was made for may have come without the key that the record holds.
-        is_first = room.state.kind == "dm" and room.state.epochs.number == 1
-        is_waited_for = waiting is not None and bool(
-            waiting.entering or waiting.leaving or (is_first and waiting.fresh)
-        )
+        # A fresh key alone is used by the next record, whatever that one is made for.
+        is_waited_for = waiting is not None and bool(waiting.entering or waiting.leaving)
         return is_waited_for or self._is_over(room, now)
 
     def _is_over(self, room: Room, now: Millis) -> bool:

@@ -314,6 +314,34 @@ def test_whoever_lost_the_key_reads_once_the_machine_of_the_author_was_there(tmp
     run(main)
 
 
+def test_an_opener_with_a_fresh_key_of_its_own_waits_for_the_other_to_tell_one_that_it_has(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving():
+            async with meeting.ben.serving() as ben:
+                await carded(ben, "bob")
+            async with meeting.ann.serving() as ann:
+                alice = await carded(ann, "alice")
+                # Her key is a day old when she opens the room, and she draws another one at once.
+                meeting.relay.clock.move(seconds=FRESH_MS / 1000)
+                sent = await to(alice, "bob", "one")
+                await trio.sleep(120)
+                assert await record_of(meeting.ann, sent.room) == 1
+                store = meeting.ben.world.store
+                assert isinstance(store, MemoryStore)
+                store._sealing_keys.clear()
+                async with meeting.ben.serving() as ben:
+                    bob = await ben.agent("bob")
+                    await bob.whoami()
+                    await trio.sleep(120)
+                    assert await record_of(meeting.ann, sent.room) == 2
+                    assert texts(await bob.recv(room=sent.room, all=True)) == ["one"]
+                    await to(bob, "alice", "two")
+                    assert texts(await alice.recv(room=sent.room)) == ["two"]
+
+    run(main)
+
+
 def test_a_key_that_was_followed_by_another_opens_what_was_sealed_with_it_for_a_month(tmp_path: Path) -> None:
     async def main() -> None:
         meeting = meeting_in(tmp_path)

@@ -18,6 +18,7 @@ from parlerd.identity.proofs import encode_evidence, given_by, unproven
 from parlerd.operations import types as t
 from parlerd.uplink.arriving.hearing import Contradiction, Hearing, Member
 from parlerd.uplink.arriving.knocks import CameBy
+from parlerd.uplink.arriving.records import came_with_another_key
 from parlerd.uplink.arriving.statements import evidence_of, label_or_none, signed_statement
 
 _MAX_MEMBERS: Final = 10_000
@@ -50,7 +51,7 @@ def hear_members(hearing: Hearing, card: t.Card, came_by: Mapping[AgentId, CameB
             raise Contradiction("handle", agent=agent)
         elif known.principal != claim.principal:
             raise Contradiction("member", agent=agent)
-        _move(hearing, entry, claim, known, came_by)
+        _move(hearing, entry, claim, known, came_by, waits=came_with_another_key(hearing, card, agent))
 
 
 def _move(
@@ -59,6 +60,8 @@ def _move(
     claim: Claim,
     known: Member | None,
     came_by: Mapping[AgentId, CameBy],
+    *,
+    waits: bool,
 ) -> None:
     agent, role = claim.agent, label_or_none(entry.role, is_role)
     gives = given_by(evidence_of(entry)) if known is None else known.given
@@ -74,6 +77,7 @@ def _move(
             request=request,
             key=key,
             given=gives,
+            waits=waits,
         )
         by = By(agent, claim.principal, "", joined.host, "link")
         body = encode_evidence(evidence_of(entry)), None

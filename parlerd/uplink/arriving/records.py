@@ -131,6 +131,28 @@ def hear_sealing_keys(hearing: Hearing, card: t.Card) -> None:
         hearing.add((event,), hearing.owner, hearing.now, ((entry.statement, entry.signature),))
 
 
+def came_with_another_key(hearing: Hearing, card: t.Card, agent: AgentId) -> bool:
+    """Whether the record in force holds a key that an agent of another home may not have any more, because it told a
+    later one before its coming is shown: it waits for another record then, as one does whom no record holds. The home
+    of the room says so only to the agent's own. Where the agent has both keys, the record is one too many."""
+    entry = hearing.epoch.roster.get(agent)
+    if entry is None or hearing.grounds.ours(agent):
+        return False
+    known = hearing.state.epochs.told.get(agent)
+    if known is not None and known.counter > entry.counter:
+        return True
+    # The key may come with the same card, which tells keys after members.
+    return any(_is_later(hearing, told, agent, entry.counter) for told in card.sealing_keys)
+
+
+def _is_later(hearing: Hearing, told: t.SealingKeyEntry, agent: AgentId, counter: int) -> bool:
+    """Whether an agent signed a later key for this home than the one with this counter."""
+    key = signed_statement(SealingKey, told.statement, told.signature, agent)
+    if key is None or (key.agent, key.home) != (agent, hearing.home):
+        return False
+    return key.counter > counter and _is_key(key.key)
+
+
 def _is_key(public: bytes) -> bool:
     """Whether secrets can be wrapped to a key that an agent told."""
     try:
