@@ -28,6 +28,7 @@ from parlerd.identity import direct_keys, epochs
 from parlerd.identity.sealing import derive
 from parlerd.store.port import PutSealingKey, SealingKeyRow
 from parlerd.uplink.arriving import items, pages, records, statements
+from parlerd.uplink.arriving import messages as arriving_messages
 from parlerd.uplink.arriving.hearing import Contradiction, Hearing
 from parlerd.uplink.arriving.pages import Page
 from parlerd.uplink.asking import opening as asking_to_open
@@ -330,7 +331,7 @@ def _keeps_no_key(patch: Patch) -> None:
     "own-record-taken-for-a-copy", "who lost a record of its own takes its key for one used elsewhere", OpenerWentBack
 )
 def _(patch: Patch) -> None:
-    hear_record = items.hear_record
+    hear_record = records.hear_record
 
     def at_once(hearing: Hearing, told: Any) -> None:
         hearing.grounds = replace(hearing.grounds, is_live=True)
@@ -377,7 +378,7 @@ def _(patch: Patch) -> None:
 
 @fault("one-request-ends-it", "a request that nobody who works can read ends the queue for them", KeyOfBefore)
 def _(patch: Patch) -> None:
-    read = pages.read_sealed
+    read = arriving_messages.read_sealed
 
     def or_nothing(message: Any, envelope: Any, opener: Any, *, asks: bool) -> Any:
         found = read(message, envelope, opener, asks=asks)

@@ -1,8 +1,8 @@
 """Who is in a room, and who left it.
 
-Not here: who knocked and was let in (`knocks`). Above: `cards`. Below: `hearing`, `statements`. Pure. Invariants: a
-member came in by what somebody signed who might let it in, and an agent of this home by its own knock too; a handle
-means one agent for good.
+Not here: who knocked and was let in (`knocks`), who can read (`records`). Above: `cards`. Below: those, `hearing`,
+`statements`. Pure. Invariants: a member came in by what somebody signed who might let it in, and an agent of this home
+by its own knock too; a handle means one agent for good.
 """
 
 from __future__ import annotations
