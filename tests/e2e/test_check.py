@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,12 +12,14 @@ import pytest
 pytestmark = pytest.mark.e2e
 
 CHECK = Path(__file__).resolve().parents[2] / "check"
+WORKERS = min(os.sysconf("SC_NPROCESSORS_ONLN") + 1, 4)
+"""As many processes as run tests: one more than there are processors, and at most four."""
 STARTED = {
     "lint": "ruff check .",
     "format": "ruff format --check .",
     "types": "mypy",
     "contracts": "lint-imports --no-logo",
-    "tests": "python -m pytest -n logical --maxprocesses 4 --dist worksteal",
+    "tests": f"python -m pytest -n {WORKERS} --dist worksteal",
 }
 
 

@@ -337,7 +337,8 @@ def _(patch: Patch) -> None:
         hearing.grounds = replace(hearing.grounds, is_live=True)
         hear_record(hearing, told)
 
-    patch.setattr(items, "hear_record", at_once)
+    for where in (items, records):
+        patch.setattr(where, "hear_record", at_once)
 
 
 # -- queues --------------------------------------------------------------------------------------------------
