@@ -169,7 +169,7 @@ class Memory:
             elif handle.silent_since() is not None:
                 silent.setdefault(handle.home_name, (handle, []))[1].append(name)
         for handle, names in silent.values():
-            more = f" and {len(names) - MAX_NAMED} more rooms" if len(names) > MAX_NAMED else ""
+            more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
             lacking = f"newer facts of {', '.join(names[:MAX_NAMED])}{more} may be missing here."
             said.append(silence_of(handle, self._desk.clock.now(), lacking))
         return said

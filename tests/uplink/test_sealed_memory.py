@@ -231,7 +231,7 @@ def test_what_may_be_missing_in_several_rooms_of_a_home_that_is_silent_is_one_se
             await trio.sleep(120)
             found = await meeting.alice.ask("memory.recall", t.Recall(query="deploy"), t.Recalled)
             assert found.notice.count("Nothing was heard from") == 1
-            assert found.notice.endswith(" and 2 more rooms may be missing here.")
+            assert found.notice.endswith(" and 2 more may be missing here.")
             assert found.notice.count("room-") + found.notice.count("auth-redesign") == 5
 
     run(main)
