@@ -221,7 +221,7 @@ class Ladder:
         ]
         task: t.TaskEntry | msgspec.UnsetType = msgspec.UNSET
         if own.task is not None:
-            task = _entry_of(room, _standing_told(own.task))
+            task = _entry_of(room, own.task)
         return t.WhyResult(
             id=id, room=handle.room, readers=readers, task=task, erased=True if own.erased else msgspec.UNSET
         )
@@ -382,38 +382,16 @@ def _stop(
     return _Stop(f"{where}; the agent is {presence}", int(since))
 
 
-class Standing(NamedTuple):
-    """How a task stands: `holder` has it until `lease_until`, or `ended_by` ended it. `open_until` is until when it may
-    be claimed, where its author set a time; 0 stands for no time."""
-
-    state: t.TaskStatus
-    holder: AgentId | None
-    lease_until: Millis
-    ended_by: AgentId | None
-    open_until: Millis
-
-
-def standing_of(room: Room, task: Task, now: Millis) -> Standing:
+def standing_of(room: Room, task: Task, now: Millis) -> t.StandingAtRoom:
     """How a task of a room stands."""
     holder = room.claims.holder(task, now)
     is_over = task.id in room.state.claims.over
-    return Standing(
+    return t.StandingAtRoom(
         state=task.state if holder is not None or is_over else "open",
         holder=holder,
-        lease_until=Millis(0) if holder is None else room.claims.until(task),
+        lease_until=0 if holder is None else room.claims.until(task),
         ended_by=task.worker if is_over and not task.open_until else None,
         open_until=task.open_until,
-    )
-
-
-def _standing_told(told: t.StandingAtRoom) -> Standing:
-    """How a task stands, as its room's home tells it."""
-    return Standing(
-        state=told.state,
-        holder=None if told.holder is None else AgentId(told.holder),
-        lease_until=Millis(told.lease_until),
-        ended_by=None if told.ended_by is None else AgentId(told.ended_by),
-        open_until=Millis(told.open_until),
     )
 
 
@@ -422,13 +400,13 @@ def task_entry(room: Room, task: Task, now: Millis) -> t.TaskEntry:
     return _entry_of(room, standing_of(room, task, now))
 
 
-def _entry_of(room: Room, standing: Standing) -> t.TaskEntry:
+def _entry_of(room: Room, standing: t.StandingAtRoom) -> t.TaskEntry:
     holder, ended_by = standing.holder, standing.ended_by
     return t.TaskEntry(
         state=standing.state,
-        holder=None if holder is None else handle_of(room.state, holder),
+        holder=None if holder is None else handle_of(room.state, AgentId(holder)),
         lease_until=None if holder is None else standing.lease_until,
-        ended_by=msgspec.UNSET if ended_by is None else handle_of(room.state, ended_by),
+        ended_by=msgspec.UNSET if ended_by is None else handle_of(room.state, AgentId(ended_by)),
         open_until=standing.open_until or msgspec.UNSET,
     )
 

@@ -20,7 +20,7 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.fanout import PAGE_BYTES, message_of
 from parlerd.engine.handling import handles
-from parlerd.engine.ladder import Standing, is_gone, readers_of, shown_to, stages_of, standing_of
+from parlerd.engine.ladder import is_gone, readers_of, shown_to, stages_of, standing_of
 from parlerd.engine.reachable import came_under, require_member, require_speaker, room_within
 from parlerd.engine.sightings import newest, said_of
 from parlerd.operations import types as t
@@ -89,7 +89,7 @@ class Pulling:
             return t.LaddersAtRoom(readers=ladders)
         task = room.claims.get(header.event.id)
         now = Millis(max(self._desk.now_at(room.state.home), room.last_at))
-        standing = None if task is None else _standing(standing_of(room, task, now))
+        standing = None if task is None else standing_of(room, task, now)
         return t.LaddersAtRoom(readers=ladders, own=t.OwnAtRoom(at=header.at, erased=gone, task=standing))
 
     @handles("link.posted")
@@ -147,16 +147,6 @@ class Pulling:
                     attached.since = now
                 attached.presence, attached.stated = told.presence, stated
         desk.notifier.publish(map(topics.presence, changed))
-
-
-def _standing(standing: Standing) -> t.StandingAtRoom:
-    return t.StandingAtRoom(
-        state=standing.state,
-        holder=standing.holder,
-        lease_until=standing.lease_until,
-        ended_by=standing.ended_by,
-        open_until=standing.open_until,
-    )
 
 
 def _without_hidden(messages: list[StoredMessage], *, newest: bool) -> list[StoredMessage]:

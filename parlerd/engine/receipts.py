@@ -100,11 +100,9 @@ class Receipts:
     ) -> t.ReceiptGiven:
         """The receipt that a room's home gives one agent, checked against what is known here."""
         given = await self._asked(caller, params, handle, id, asking)
-        if handle.home_name != LOCAL:
-            _require_its(given, handle, id, known)
-            opening = await _with_key(handle, given.opening, known)
-            given = msgspec.structs.replace(given, opening=opening)
-        return msgspec.structs.replace(given, room=handle.room, fact=id)
+        if handle.home_name == LOCAL:
+            return msgspec.structs.replace(given, room=handle.room, fact=id)
+        return await _checked(given, handle, id, known)
 
     async def _of_request(
         self, caller: Caller, params: t.GetReceipt, handle: RoomHandle, asking: AgentRecord
@@ -113,15 +111,12 @@ class Receipts:
         signature, which has to be there: the words alone would be the home's."""
         given = await self._asked(caller, params, handle, params.id, asking)
         known = _Known(asking.id, asking.principal)
-        words = None if given.opening is None else given.opening.body
-        if words is not None:
-            signature = given.opening.signature if given.opening is not None else None
-            if not _is_own(words, signature or b"", handle, params.id, asking):
+        opening = given.opening
+        if opening is not None and opening.body is not None:
+            if not _is_own(opening.body, opening.signature or b"", handle, params.id, asking):
                 raise Refused("relay_failed", home=handle.home_name)
-            known = known._replace(envelope=hashlib.sha256(words).digest())
-        _require_its(given, handle, params.id, known)
-        opening = await _with_key(handle, given.opening, known)
-        return msgspec.structs.replace(given, room=handle.room, fact=params.id, opening=opening)
+            known = known._replace(envelope=hashlib.sha256(opening.body).digest())
+        return await _checked(given, handle, params.id, known)
 
     async def _asked(
         self, caller: Caller, params: t.GetReceipt, handle: RoomHandle, id: str, asking: AgentRecord
@@ -319,6 +314,14 @@ async def _with_key(handle: RoomHandle, opening: t.ReceiptOpening | None, known:
     if known.envelope and opening.body is not None:
         key = await handle.message_key(opening.body, known.actor)
     return msgspec.structs.replace(opening, key=msgspec.UNSET if key is None else key)
+
+
+async def _checked(given: t.ReceiptGiven, handle: RoomHandle, id: str, known: _Known) -> t.ReceiptGiven:
+    """The receipt that another home gave, checked against what is known here, with the key that opens a message. Raises
+    `Refused(relay_failed)`."""
+    _require_its(given, handle, id, known)
+    opening = await _with_key(handle, given.opening, known)
+    return msgspec.structs.replace(given, room=handle.room, fact=id, opening=opening)
 
 
 def _require_its(given: t.ReceiptGiven, handle: RoomHandle, id: str, known: _Known) -> None:
