@@ -17,10 +17,8 @@ and no key that the relay has opens anything. Above: `direct_stories`, `faults_o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field, replace
-from functools import partial
 from random import Random
 from typing import Any, ClassVar, Final, Literal
 
@@ -34,7 +32,7 @@ from parlerd.core.events import EpochTurned
 from parlerd.core.model import AgentId, Millis, PrincipalId, RoomId
 from parlerd.core.statements import NONCE, SealingKey, check, encode
 from parlerd.engine.callers import Caller
-from parlerd.engine.face import EngineFace, Outlet
+from parlerd.engine.face import EngineFace
 from parlerd.identity import epochs, sealing
 from parlerd.operations import types as t
 from parlerd.uplink.arriving import records
@@ -49,7 +47,7 @@ from tests.sim.stored import facts_of, state_of
 from tests.sim.tales import GHOST, GHOSTS_PERSON
 from tests.sim.world import Simulation
 from tests.sim.writing import Writer
-from tests.support.faces import PassingFace, retold
+from tests.support.faces import RetellingFace
 from tests.support.relayed import Home
 
 Fate = Literal["read", "waits", "late", "detected"]
@@ -317,11 +315,11 @@ class Two(Simulation):
         sealed.opens_nothing(self.relay.store, pair.room, "a key of the relay's", keys)
 
 
-class _Between(PassingFace):
+class _Between(RetellingFace):
     """Stands before the relay's engine, notes which keys agents tell, and tells what the story says."""
 
     def __init__(self, engine: EngineFace, story: Two) -> None:
-        super().__init__(engine)
+        super().__init__(engine, story.told_to)
         self._story = story
 
     async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
@@ -332,18 +330,6 @@ class _Between(PassingFace):
         if isinstance(params, t.AskDirectKey) and isinstance(answer, t.DirectKeyOf):
             return self._story.shown(AgentId(params.agent), AgentId(params.of), answer)
         return answer
-
-    def stream(
-        self, op: str, params: t.Params, caller: Caller, outlet: Outlet | None = None
-    ) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
-        # Without an outlet every item comes past here.
-        if op != "link.follow":
-            return self._engine.stream(op, params, caller, outlet)
-        return retold(self._engine.stream(op, params, caller), partial(self._told, caller))
-
-    def _told(self, caller: Caller, item: t.Result) -> list[t.Result]:
-        assert isinstance(item, t.LinkItem)
-        return [*self._story.told_to(caller.facts.authority.principal, item)]
 
 
 def _as_shown(told: t.OwnDirectKey) -> t.DirectKeyOf:

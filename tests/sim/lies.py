@@ -11,10 +11,8 @@ different things. Every lie that is not listed among what cannot be detected (do
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from hashlib import sha256
 
 import msgspec
@@ -22,14 +20,13 @@ import msgspec
 from parlerd.core.envelope import Envelope, TextPart, decode_envelope, encode_envelope
 from parlerd.core.model import PrincipalId, RoomId, Shown
 from parlerd.core.public_line import next_line
-from parlerd.engine.callers import Caller
-from parlerd.engine.face import EngineFace, Outlet
+from parlerd.engine.face import EngineFace
 from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
 from tests.sim.broken import Broken
 from tests.sim.people import Agent
 from tests.sim.world import Plan, Simulation
-from tests.support.faces import PassingFace, retold
+from tests.support.faces import RetellingFace
 from tests.support.relayed import Home
 
 # Nobody comes: a home that found out a lie hears nothing more of the room, so whoever knocks there waits for ever.
@@ -212,27 +209,18 @@ class Outcome:
     contradicted: list[RoomId] = field(default_factory=list)
 
 
-class Between(PassingFace):
+class Between(RetellingFace):
     """Stands before the relay's engine."""
 
     def __init__(self, engine: EngineFace, liar: Liar) -> None:
-        super().__init__(engine)
+        super().__init__(engine, self.lied)
         self._liar = liar
 
-    def stream(
-        self, op: str, params: t.Params, caller: Caller, outlet: Outlet | None = None
-    ) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
-        # Without an outlet every item comes past here.
-        if op != "link.follow":
-            return self._engine.stream(op, params, caller)
-        return retold(self._engine.stream(op, params, caller), partial(self._told, caller))
-
-    def _told(self, caller: Caller, item: t.Result) -> list[t.Result]:
-        assert isinstance(item, t.LinkItem)
+    def lied(self, principal: PrincipalId, item: t.LinkItem) -> list[t.LinkItem]:
+        """What is told to the home of a person in the place of an item."""
         if item.card is not None:
             self._liar.agents.update(member.agent for member in item.card.members)
-        is_victim = caller.facts.authority.principal == self._liar.victim
-        return [*self._liar.items(item)] if is_victim else [item]
+        return self._liar.items(item) if principal == self._liar.victim else [item]
 
 
 class Lied(Simulation):

@@ -14,10 +14,7 @@ Whatever is told, nobody is shown or can open what another asked for, and nothin
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from functools import partial
 from random import Random
 from typing import ClassVar, Final, Literal
 
@@ -30,8 +27,7 @@ from parlerd.core.epoch_record import EpochCard, check_record, decode_turned
 from parlerd.core.errors import ParlerError
 from parlerd.core.events import EpochTurned
 from parlerd.core.model import AgentId, MessageId, PrincipalId, RoomId
-from parlerd.engine.callers import Caller
-from parlerd.engine.face import EngineFace, Outlet
+from parlerd.engine.face import EngineFace
 from parlerd.identity import epochs, sealing
 from parlerd.operations import types as t
 from parlerd.uplink.lanes import mirror_of
@@ -42,7 +38,7 @@ from tests.sim.people import Agent, Record
 from tests.sim.sealed_lies import LATE_S, signed_anew, turn
 from tests.sim.stored import facts_of, state_of
 from tests.sim.world import Simulation
-from tests.support.faces import PassingFace, retold
+from tests.support.faces import RetellingFace
 
 Fate = Literal["nothing", "detected", "unreadable"]
 STORY: Final = replace(lies.STORY, things=0)
@@ -101,7 +97,7 @@ class Asked(Simulation):
         return [item]
 
     def _before(self, face: EngineFace) -> EngineFace:
-        return _Between(face, self)
+        return RetellingFace(face, self.told_to)
 
     # -- what happens --------------------------------------------------------------------------------------
 
@@ -232,26 +228,6 @@ class Asked(Simulation):
         stored = self.relay.store.body(self.room, place[-1])
         assert stored is not None
         return decode_turned(stored[0])
-
-
-class _Between(PassingFace):
-    """Stands before the relay's engine, and tells what the story says."""
-
-    def __init__(self, engine: EngineFace, story: Asked) -> None:
-        super().__init__(engine)
-        self._story = story
-
-    def stream(
-        self, op: str, params: t.Params, caller: Caller, outlet: Outlet | None = None
-    ) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
-        # Without an outlet every item comes past here.
-        if op != "link.follow":
-            return self._engine.stream(op, params, caller, outlet)
-        return retold(self._engine.stream(op, params, caller), partial(self._told, caller))
-
-    def _told(self, caller: Caller, item: t.Result) -> list[t.Result]:
-        assert isinstance(item, t.LinkItem)
-        return [*self._story.told_to(caller.facts.authority.principal, item)]
 
 
 # -- records -------------------------------------------------------------------------------------------------

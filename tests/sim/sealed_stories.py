@@ -35,10 +35,9 @@ from parlerd.core.envelope import (
     root_chain,
 )
 from parlerd.core.gated import released
-from parlerd.core.model import By, MessageId, RoomId
+from parlerd.core.model import By, MessageId, PrincipalId, RoomId
 from parlerd.core.statements import SealingKey, check, encode
 from parlerd.engine.authors import Draft
-from parlerd.engine.callers import Caller
 from parlerd.engine.face import EngineFace
 from parlerd.engine.reading import SEALED_AWAY
 from parlerd.identity import sealing
@@ -215,14 +214,13 @@ class _Everywhere(lies.Between):
         super().__init__(engine, adding)
         self._adding = adding
 
-    def _told(self, caller: Caller, item: t.Result) -> list[t.Result]:
-        assert isinstance(item, t.LinkItem)
-        is_victim = caller.facts.authority.principal == self._adding.victim
+    def lied(self, principal: PrincipalId, item: t.LinkItem) -> list[t.LinkItem]:
+        is_victim = principal == self._adding.victim
         found = [] if item.page is None or is_victim or self._adding.has_lied else item.page.messages
         for message in found:
             if decode_envelope(message.body).visibility is not None:
                 self._adding.message = message
-        return super()._told(caller, item)
+        return super().lied(principal, item)
 
 
 class OtherKeys(lies.Liar):

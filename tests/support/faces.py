@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
+from parlerd.core.model import PrincipalId
 from parlerd.engine.callers import Caller
 from parlerd.engine.face import EngineFace, Outlet, Pending
 from parlerd.operations import types as t
@@ -35,6 +37,26 @@ class PassingFace(EngineFace):
 
     async def disconnect(self, caller: Caller) -> None:
         await self._engine.disconnect(caller)
+
+
+class RetellingFace(PassingFace):
+    """Stands before a relay's engine. `tell` says what the home of a person is told in the place of an item of a room
+    that it follows."""
+
+    def __init__(self, engine: EngineFace, tell: Callable[[PrincipalId, t.LinkItem], list[t.LinkItem]]) -> None:
+        super().__init__(engine)
+        self._tell = tell
+
+    def stream(
+        self, op: str, params: t.Params, caller: Caller, outlet: Outlet | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
+        if op != "link.follow":
+            return self._engine.stream(op, params, caller, outlet)
+        return retold(self._engine.stream(op, params, caller), partial(self._told, caller.facts.authority.principal))
+
+    def _told(self, principal: PrincipalId, item: t.Result) -> list[t.Result]:
+        assert isinstance(item, t.LinkItem)
+        return [*self._tell(principal, item)]
 
 
 @asynccontextmanager
