@@ -9,27 +9,32 @@ from typing import Any, Final, get_args
 
 import pytest
 import trio
-import trio.testing
 
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
-from parlerd.store.port import Store
-from tests.support.engine import FarDriver, Party, PlugDriver, Served, SlowDriver
+from tests.support.engine import Party, PlugDriver, Served, SlowDriver
 from tests.support.relayed import homes_of
-from tests.support.stopping import How, StopAt, connected, going_on, is_whole, said_in, stopped
+from tests.support.stopping import (
+    How,
+    RoomWork,
+    SlowFarDriver,
+    connected,
+    going_on,
+    has_all,
+    is_whole,
+    play_until,
+    stopped,
+)
 
 ENDS_WITHIN_S: Final = 30.0
 """Virtual seconds. What takes longest are commits of a second, of which some are one after the other."""
-HANGS_S: Final = 3_600.0
-"""Virtual seconds after which nothing will ever happen."""
 
 
-class Work:
+class Work(RoomWork):
     """What goes on between Alice, whose daemon is to stop, and Bob, whose daemon goes on."""
 
     def __init__(self, ben: Served, *, clear: bool) -> None:
-        self.said: list[tuple[str, str]] = []
-        """The messages whose authors were told that they are stored: the room and the text."""
+        super().__init__()
         self._ben = ben
         self._clear = clear
 
@@ -46,46 +51,17 @@ class Work:
                 return
             room = opened.room
             works = [
-                partial(self._talks, alice, room),
-                partial(self._talks, bob, room),
-                partial(self._gives_up, alice, room),
-                partial(self._listens, alice),
-                partial(self._listens, bob),
-                partial(self._looks, alice, room),
-                partial(self._works, alice, room),
-                partial(self._comes_and_goes, ann, opened.session_key),
+                partial(self.talks, alice, room),
+                partial(self.talks, bob, room),
+                partial(self.gives_up, alice, room),
+                partial(self.listens, alice),
+                partial(self.listens, bob),
+                partial(self.looks, alice, room),
+                partial(self.works, alice, room),
+                partial(self.comes_and_goes, ann, opened.session_key),
                 partial(self._opens, alice, person),
             ]
             await going_on(works)
-
-    async def _talks(self, party: Party, room: str) -> None:
-        text = f"message {len(self.said)} of {party.caller.facts.as_name}"
-        await party.send(text, room=room)
-        self.said.append((room, text))
-
-    async def _gives_up(self, party: Party, room: str) -> None:
-        with trio.move_on_after(0.1):
-            await party.send("perhaps", room=room)
-
-    async def _listens(self, party: Party) -> None:
-        await party.commit(await party.recv(wait=5))
-
-    async def _looks(self, party: Party, room: str) -> None:
-        await party.rooms()
-        await party.roster(room)
-
-    async def _works(self, party: Party, room: str) -> None:
-        task = (await party.send("a task", kind="task", room=room)).id
-        await party.call("task.claim", t.ClaimTask(id=task, room=room))
-        await party.call("state.set", t.SetState(key="n", value=task, room=room, timer=t.TimerAsked(ms=1_000)))
-        await party.call("memory.remember", t.Remember(text="a fact", key="k", room=room))
-        await party.call("memory.forget", t.Forget(key="k", room=room))
-        await party.call("task.complete", t.CompleteTask(id=task, text="done", room=room))
-
-    async def _comes_and_goes(self, served: Served, key: str | None) -> None:
-        async with connected(served, "window", is_window=True) as window, connected(served, "") as person:
-            if (await window.join(key)).status == "pending":
-                await person.approve((await window.whoami()).id)
 
     async def _opens(self, party: Party, person: Party) -> None:
         opened = await party.open("a room for a moment", clear=self._clear)
@@ -94,72 +70,51 @@ class Work:
 
 
 def stop_at(turn: int, driver: Any, how: How, folder: Path, *, clear: bool) -> None:
-    at = StopAt(turn)
     _, relay, home = homes_of(folder)
     ann, ben = home("ann"), home("ben")
     ann.world.driver = driver
 
-    async def main() -> None:
-        with trio.fail_after(HANGS_S):
-            async with relay.serving(), ben.serving() as served:
-                work = Work(served, clear=clear)
-                assert await stopped(ann.serving(), work.go_on, at.stopping, how) < ENDS_WITHIN_S
-                ann.world.driver = PlugDriver
-                async with ann.serving() as again, connected(again, "alice") as alice:
-                    await is_whole(again)
-                    # A member that came while this daemon was away is let in by it, and then shown what was said.
-                    await trio.sleep(10)
-                    await has_all(alice, work.said)
+    async def story(stopping: trio.Event) -> None:
+        async with relay.serving(), ben.serving() as served:
+            work = Work(served, clear=clear)
+            assert await stopped(ann.serving(), work.go_on, stopping, how) < ENDS_WITHIN_S
+            ann.world.driver = PlugDriver
+            async with ann.serving() as again, connected(again, "alice") as alice:
+                await is_whole(again)
+                # A member that came while this daemon was away is let in by it, and then shown what was said.
+                await trio.sleep(10)
+                await has_all(alice, work.said)
 
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0), instruments=[at])
-
-
-async def has_all(party: Party, said: list[tuple[str, str]]) -> None:
-    """A member goes on in the rooms, and is shown all of this."""
-    there = set()
-    for room in {room for room, _ in said}:
-        await party.send("again", room=room)
-        there |= {(room, text) for text in await said_in(party, room)}
-    assert set(said) - there == set()
+    play_until(turn, story)
 
 
 def stop_relay_at(turn: int, driver: Any, folder: Path, *, clear: bool) -> None:
-    at = StopAt(turn)
     _, relay, home = homes_of(folder)
     relay.driver = driver
 
-    async def main() -> None:
-        with trio.fail_after(HANGS_S):
-            async with home("ann").serving() as ann, home("ben").serving() as ben:
-                work = Work(ben, clear=clear)
-                async with trio.open_nursery() as daemons:
-                    async with relay.serving() as engine:
-                        daemons.start_soon(work.go_on, ann)
-                        await at.stopping.wait()
-                        since = trio.current_time()
-                        await engine.drain()
-                    assert trio.current_time() - since < ENDS_WITHIN_S
-                    # Who goes on meanwhile is not answered by the relay any more.
-                    said = list(work.said)
-                    relay.driver = PlugDriver
-                    async with relay.serving():
-                        await trio.sleep(10)
-                        daemons.cancel_scope.cancel()
-                        with trio.CancelScope(shield=True):
-                            async with connected(ann, "alice") as alice, connected(ben, "bob") as bob:
-                                await trio.sleep(10)
-                                for party in (alice, bob):
-                                    await has_all(party, said)
+    async def story(stopping: trio.Event) -> None:
+        async with home("ann").serving() as ann, home("ben").serving() as ben:
+            work = Work(ben, clear=clear)
+            async with trio.open_nursery() as daemons:
+                async with relay.serving() as engine:
+                    daemons.start_soon(work.go_on, ann)
+                    await stopping.wait()
+                    since = trio.current_time()
+                    await engine.drain()
+                assert trio.current_time() - since < ENDS_WITHIN_S
+                # Who goes on meanwhile is not answered by the relay any more.
+                said = list(work.said)
+                relay.driver = PlugDriver
+                async with relay.serving():
+                    await trio.sleep(10)
+                    daemons.cancel_scope.cancel()
+                    with trio.CancelScope(shield=True):
+                        async with connected(ann, "alice") as alice, connected(ben, "bob") as bob:
+                            await trio.sleep(10)
+                            for party in (alice, bob):
+                                await has_all(party, said)
 
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0), instruments=[at])
-
-
-class SlowFarDriver(FarDriver):
-    """A store over a network that takes its time with each commit."""
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
-        self.lag = 0.25
+    play_until(turn, story)
 
 
 DRIVERS: Final[dict[str, Any]] = {"at hand": PlugDriver, "slow": SlowDriver}
