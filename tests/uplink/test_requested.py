@@ -24,8 +24,7 @@ from parlerd.settings import Settings
 from parlerd.uplink.remote_room import RemoteRoom
 from tests.support.engine import Party, run, settle
 from tests.support.faces import PassingFace
-from tests.support.relayed import homes_of
-from tests.uplink.test_sealed_queues import Queue, serving, work
+from tests.uplink.test_sealed_queues import Queue, queue_in, serving, work
 
 ASKED = "review the marlin"
 both = pytest.mark.parametrize("clear", [False, True], ids=["sealed", "clear"])
@@ -296,16 +295,7 @@ class OlderFace(PassingFace):
 
 def test_of_an_older_relay_is_said_that_it_is_older_and_its_receipts_are_given(tmp_path: Path) -> None:
     async def main() -> None:
-        wires, relay, home = homes_of(tmp_path)
-        relay.face = OlderFace
-        queue = Queue(wires, relay, home("ann"), home("ben"), home("cat"))
-        async with (
-            relay.serving(),
-            queue.ann.serving() as ann,
-            queue.ben.serving() as ben,
-            queue.cat.serving() as cat,
-        ):
-            await queue.begin(ann, ben, cat)
+        async with serving(tmp_path, face=OlderFace) as queue:
             bob, dora = await asking(queue, "bob", "dora")
             sent = await bob.send(ASKED, service="review")
             refused = await bob.refused("message.why", t.Why(id=sent.id))
@@ -322,19 +312,18 @@ def test_of_an_older_relay_is_said_that_it_is_older_and_its_receipts_are_given(t
 @both
 def test_of_a_request_whose_words_went_its_author_is_told_so(tmp_path: Path, clear: bool) -> None:
     async def main() -> None:
-        wires, relay, home = homes_of(tmp_path)
-        queue = Queue(wires, relay, home("ann"), home("ben"), home("cat"))
+        queue = queue_in(tmp_path)
         queue.clear = clear
         async with queue.ann.serving() as ann, queue.ben.serving() as ben, queue.cat.serving() as cat:
-            async with relay.serving():
+            async with queue.relay.serving():
                 await queue.begin(ann, ben, cat)
                 [bob] = await asking(queue, "bob")
                 sent = await bob.send(ASKED, service="review")
                 await work(queue.alice, "a swordfish", queue.served.room)
                 for n in range(3):
                     await queue.alice.send(f"later {n}", room=queue.served.room)
-            relay.settings = Settings(retention_room_messages=2)
-            async with relay.serving():
+            queue.relay.settings = Settings(retention_room_messages=2)
+            async with queue.relay.serving():
                 await trio.sleep(120)
                 found = await why(bob, sent.id)
                 assert found.erased is True
@@ -350,9 +339,8 @@ def test_of_a_request_whose_words_went_its_author_is_told_so(tmp_path: Path, cle
 
 def test_who_asked_asks_after_it_also_after_a_restart_and_not_once_it_is_put_out(tmp_path: Path) -> None:
     async def main() -> None:
-        wires, relay, home = homes_of(tmp_path)
-        queue = Queue(wires, relay, home("ann"), home("ben"), home("cat"))
-        async with relay.serving(), queue.ann.serving() as ann, queue.cat.serving() as cat:
+        queue = queue_in(tmp_path)
+        async with queue.relay.serving(), queue.ann.serving() as ann, queue.cat.serving() as cat:
             async with queue.ben.serving() as ben:
                 await queue.begin(ann, ben, cat)
                 [bob] = await asking(queue, "bob")
@@ -393,7 +381,6 @@ class LyingFace(PassingFace):
 @asynccontextmanager
 async def lied_to(folder: Path) -> AsyncIterator[tuple[Queue, Party, Callable[[Callable[[Any], t.Result]], None]]]:
     """A queue, who asked there, and a way to let the relay lie."""
-    wires, relay, home = homes_of(folder)
     faces: list[LyingFace] = []
 
     def stand(engine: Engine) -> EngineFace:
@@ -403,10 +390,7 @@ async def lied_to(folder: Path) -> AsyncIterator[tuple[Queue, Party, Callable[[C
     def lie(how: Callable[[Any], t.Result]) -> None:
         faces[-1].lie = how
 
-    relay.face = stand
-    queue = Queue(wires, relay, home("ann"), home("ben"), home("cat"))
-    async with relay.serving(), queue.ann.serving() as ann, queue.ben.serving() as ben, queue.cat.serving() as cat:
-        await queue.begin(ann, ben, cat)
+    async with serving(folder, face=stand) as queue:
         [bob] = await asking(queue, "bob")
         yield queue, bob, lie
 

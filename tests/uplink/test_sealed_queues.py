@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from parlerd.engine.audit import Audited, is_signed
 from parlerd.engine.authors import Arrived
 from parlerd.engine.callers import Caller
 from parlerd.engine.engine import Engine
+from parlerd.engine.face import EngineFace
 from parlerd.engine.key_text import spelled_of
 from parlerd.identity.epochs import asking_secret
 from parlerd.identity.sealing import Epoch, key_pair
@@ -92,13 +93,21 @@ class Queue:
         return (await self.room_of(home)).state.epochs.roster[await self.id_of(who)].requester
 
 
-@asynccontextmanager
-async def serving(folder: Path, *, clear: bool = False) -> AsyncIterator[Queue]:
+def queue_in(folder: Path) -> Queue:
+    """A queue of three homes and a relay, of which nothing runs yet."""
     wires, relay, home = homes_of(folder)
-    queue = Queue(wires, relay, home("ann"), home("ben"), home("cat"))
-    queue.clear = clear
+    return Queue(wires, relay, home("ann"), home("ben"), home("cat"))
+
+
+@asynccontextmanager
+async def serving(
+    folder: Path, *, clear: bool = False, face: Callable[[Engine], EngineFace] | None = None
+) -> AsyncIterator[Queue]:
+    """A queue that has begun; `face` stands before the relay's engine."""
+    queue = queue_in(folder)
+    queue.clear, queue.relay.face = clear, face or queue.relay.face
     async with (
-        relay.serving() as queue.relay_engine,
+        queue.relay.serving() as queue.relay_engine,
         queue.ann.serving() as ann,
         queue.ben.serving() as ben,
         queue.cat.serving() as cat,
@@ -316,8 +325,7 @@ def test_a_requester_and_the_relay_together_read_nothing_that_another_asked_for(
 
 def test_who_asked_goes_on_after_a_restart(tmp_path: Path) -> None:
     async def main() -> None:
-        wires, relay, home = homes_of(tmp_path)
-        queue = Queue(wires, relay, home("ann"), home("ben"), home("cat"))
+        queue = queue_in(tmp_path)
         async with queue.relay.serving(), queue.ann.serving() as ann, queue.cat.serving() as cat:
             async with queue.ben.serving() as ben:
                 await queue.begin(ann, ben, cat)
@@ -587,9 +595,8 @@ def test_agents_of_whoever_owns_a_queue_now_come_in_unasked(tmp_path: Path, time
 
 def test_agents_of_whoever_went_on_with_a_queue_come_in_unasked(tmp_path: Path) -> None:
     async def main() -> None:
-        wires, relay, home = homes_of(tmp_path)
-        queue = Queue(wires, relay, home("ann"), home("ben"), home("cat"))
-        async with relay.serving(), queue.ben.serving() as ben, queue.cat.serving() as cat:
+        queue = queue_in(tmp_path)
+        async with queue.relay.serving(), queue.ben.serving() as ben, queue.cat.serving() as cat:
             async with queue.ann.serving() as ann:
                 await queue.begin(ann, ben, cat)
                 room = queue.served.room
@@ -598,7 +605,7 @@ def test_agents_of_whoever_went_on_with_a_queue_come_in_unasked(tmp_path: Path) 
                 names = t.NameSuccessor(room=room, person="bob")
                 await (await ann.person()).ask("room.successor", names, t.SuccessorNamed)
                 await trio.sleep(60)
-            relay.clock.move(seconds=31 * 86_400)
+            queue.relay.clock.move(seconds=31 * 86_400)
             person = await ben.person()
             taken = await person.ask("room.continue", t.ContinueRoom(room=room, without_owner=True), t.ContinuedRoom)
             assert taken.status == "taken_over"
@@ -632,9 +639,8 @@ def test_many_agents_of_the_owner_come_in_at_once(tmp_path: Path) -> None:
 
 def test_what_each_home_keeps_of_a_queue_is_what_was_signed(tmp_path: Path) -> None:
     async def main() -> None:
-        wires, relay, home = homes_of(tmp_path)
-        queue = Queue(wires, relay, home("ann"), home("ben"), home("cat"))
-        async with relay.serving() as at_relay, queue.ann.serving() as ann, queue.ben.serving() as ben:
+        queue = queue_in(tmp_path)
+        async with queue.relay.serving() as at_relay, queue.ann.serving() as ann, queue.ben.serving() as ben:
             await queue.begin(ann, ben, ben)
             bob, carol = await ben.agent("bob"), await ann.agent("carol")
             await queue.bring_in(bob, "bob", requester=True)
@@ -648,7 +654,7 @@ def test_what_each_home_keeps_of_a_queue_is_what_was_signed(tmp_path: Path) -> N
             for store, found in (
                 (queue.ann.world.store, await queue.room_of(queue.ann)),
                 (queue.ben.world.store, await queue.room_of(queue.ben)),
-                (relay.store, there),
+                (queue.relay.store, there),
             ):
                 facts = store.whole_facts(queue.room, Position(0), 500)
                 about = Audited.of(found.state, facts[0].body)
@@ -795,11 +801,10 @@ def test_words_that_went_before_they_were_told_count_for_nobody_who_only_asks(tm
     """A worker and a requester of one machine, which was off meanwhile: the relay is accused of nothing."""
 
     async def main() -> None:
-        wires, relay, home = homes_of(tmp_path)
-        queue = Queue(wires, relay, home("ann"), home("ben"), home("cat"))
+        queue = queue_in(tmp_path)
         queue.clear = clear
         async with queue.ann.serving() as ann, queue.ben.serving() as ben:
-            async with relay.serving():
+            async with queue.relay.serving():
                 async with queue.cat.serving() as cat:
                     await queue.begin(ann, ben, cat)
                     room = queue.served.room
@@ -808,22 +813,22 @@ def test_words_that_went_before_they_were_told_count_for_nobody_who_only_asks(tm
                 gone = await queue.alice.send("gone soon", room=room)
                 await queue.alice.send("still here", room=room)
                 await settle()
-                facts = relay.store.whole_facts(queue.room, Position(0), 1_000)
+                facts = queue.relay.store.whole_facts(queue.room, Position(0), 1_000)
                 places = [
                     fact.header.position
                     for fact in facts
                     if isinstance(fact.header.event, e.MessagePosted) and fact.header.event.id == gone.id
                 ]
-                (outcome,) = relay.store.transact([[EraseBodies(queue.room, places)]])
+                (outcome,) = queue.relay.store.transact([[EraseBodies(queue.room, places)]])
                 assert outcome.error is None
-            async with relay.serving(), queue.cat.serving() as cat:
+            async with queue.relay.serving(), queue.cat.serving() as cat:
                 dan, eve = await cat.agent("dan"), await cat.agent("eve")
                 assert "still here" in await eve.read(room=room, wait=60)
                 await dan.send("one", service="review")
                 await work(queue.alice, "done", room)
                 await settle()
                 assert await dan.read(room=room) == ["done"]
-            async with relay.serving(), queue.cat.serving() as cat:
+            async with queue.relay.serving(), queue.cat.serving() as cat:
                 eve = await cat.agent("eve")
                 await eve.read(room=room, wait=60)
                 await trio.sleep(60)
